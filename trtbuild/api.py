@@ -1,0 +1,250 @@
+"""What the commands do, as functions: `run`, `plan`, `explain`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trtbuild import host
+from trtbuild.build import Build, Options
+from trtbuild.changes import Change, changes
+from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
+from trtbuild.events import Event, Listener, Status
+from trtbuild.files import Digests
+from trtbuild.memo import plan_for, recipe_paths
+from trtbuild.plan import Cell, Plan, Step
+from trtbuild.publish import Artifact, Damaged, check_writable, publish
+from trtbuild.resolve import Resolver
+from trtbuild.store.entry import Entry
+from trtbuild.store.local import LocalStore
+from trtbuild.workspace import Workspace, find_workspace
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """How one stage ended. `reason` says why it ran, or why not."""
+
+    id: str
+    kind: str
+    key: str
+    status: Status
+    seconds: float
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """How a run ended: its stages, its artifacts, the cells left out, the errors."""
+
+    stages: list[StageResult]
+    artifacts: list[Artifact]
+    left_out: list[Cell]
+    errors: list[TrtbuildError] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> Exit:
+        return max((error.exit_code for error in self.errors), default=Exit.DONE)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stages": [stage.to_json() for stage in self.stages],
+            "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            "left_out": [{"cell": cell.name, "reason": cell.reason, "hint": cell.hint} for cell in self.left_out],
+            "errors": [error.as_json() for error in self.errors],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A plan with all that is needed to decide and run it."""
+
+    workspace: Workspace
+    store: LocalStore
+    digests: Digests
+    plan: Plan
+
+    @property
+    def resolver(self) -> Resolver:
+        return Resolver(self.store, self.workspace, self.digests)
+
+
+def open_session(
+    recipes: Sequence[PathLike] | PathLike,
+    *,
+    targets: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    cache: PathLike | None = None,
+    dist: PathLike | None = None,
+) -> Session:
+    """Read recipes, open the store, make the plan. Raises what is wrong with any of them."""
+    given = [recipes] if isinstance(recipes, (str, os.PathLike)) else list(recipes)
+    paths = recipe_paths([os.fspath(recipe) for recipe in given])
+    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
+    store = LocalStore(workspace.cache)
+    digests = Digests(workspace.cache / "stat-v1.json")
+    return Session(workspace, store, digests, plan_for(paths, workspace, targets, formats))
+
+
+def run(
+    recipes: Sequence[PathLike] | PathLike,
+    *,
+    targets: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    jobs: int | None = None,
+    keep_going: bool = False,
+    force: bool = False,
+    skip_unbuildable: bool = False,
+    cache: PathLike | None = None,
+    dist: PathLike | None = None,
+    listener: Listener | None = None,
+) -> BuildResult:
+    """Build recipes.
+
+    Errors of stages are in the result; RecipeError, UsageError and MachineError are raised. Cells that this machine
+    cannot build are an error before anything runs, unless `skip_unbuildable`.
+    """
+    session = open_session(recipes, targets=targets, formats=formats, cache=cache, dist=dist)
+    left_out = [cell for cell in session.plan.cells if cell.reason]
+    if left_out and not skip_unbuildable:
+        raise unbuildable(left_out)
+    check_writable(session.workspace)
+    build = Build(session.plan, session.resolver, Options(jobs or default_jobs(), keep_going, force), listener or _silent)
+    try:
+        build.run()
+        artifacts = _publish(session, build)
+    finally:
+        session.digests.save()
+    stages = [
+        StageResult(s.step.id, s.step.kind, s.entry.key if s.entry else "", s.status or Status.SKIPPED, s.seconds, s.reason)
+        for s in build.states.values()
+    ]
+    return BuildResult(stages, artifacts, left_out, [s.error for s in build.states.values() if s.error is not None])
+
+
+def default_jobs() -> int:
+    """Stages at once where the user does not say."""
+    return max(1, host.cores())
+
+
+def _silent(event: Event) -> None:
+    """Listens to nothing."""
+
+
+def _publish(session: Session, build: Build) -> list[Artifact]:
+    """Publish; a blob found damaged sends its step back to work, once."""
+    for _ in session.plan.steps:
+        entries = {id: state.entry for id, state in build.states.items() if state.done and state.entry is not None}
+        try:
+            return publish(session.plan, entries, session.workspace, session.store, session.digests)
+        except Damaged as damaged:
+            build.rerun({damaged.step: "its output is damaged or gone"})
+    return []
+
+
+def unbuildable(cells: Sequence[Cell]) -> UsageError:
+    """The error that names every cell this machine cannot build."""
+    facts = [(cell.name, cell.reason + (f"\n{cell.hint}" if cell.hint else "")) for cell in cells]
+    some = "1 artifact of the recipe" if len(cells) == 1 else f"{len(cells)} artifacts of the recipe"
+    return UsageError(f"This machine cannot build {some}", facts, "--skip-unbuildable builds the others.")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What would happen to a step: `cached`, `run`, or `unknown` until those before it have run."""
+
+    id: str
+    kind: str
+    action: str
+    reason: str
+    key: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def preview(session: Session, *, force: bool = False) -> list[Planned]:
+    """What `run` would do, asked of the same code; runs nothing."""
+    entries: dict[str, Entry] = {}
+    planned = []
+    for step in session.plan.steps:
+        late = [need for need in step.needs.values() if need not in entries]
+        if late:
+            planned.append(Planned(step.id, step.kind, "unknown", f"known when {', '.join(late)} has run"))
+            continue
+        decision = session.resolver.decide(step, {slot: entries[need] for slot, need in step.needs.items()})
+        if decision.entry is not None and not force:
+            entries[step.id] = decision.entry
+            planned.append(Planned(step.id, step.kind, "cached", "", decision.key))
+        else:
+            planned.append(Planned(step.id, step.kind, "run", "--force" if force else decision.reason))
+    session.digests.save()
+    return planned
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step ran or would run. `changes` are those between two records of its key inputs."""
+
+    id: str
+    action: str
+    verdict: str
+    changes: list[Change]
+
+    def to_json(self) -> dict[str, Any]:
+        found = [{"path": c.path, "kind": c.kind, "before": c.before, "after": c.after} for c in self.changes]
+        return {"id": self.id, "action": self.action, "verdict": self.verdict, "changes": found}
+
+
+def explain(session: Session, stage: str | None = None) -> list[Explanation]:
+    """Why each step, or the one named, would run next or ran last. UsageError where there is no such step."""
+    wanted = {_step_named(session.plan, stage).id} if stage else {step.id for step in session.plan.steps}
+    planned = {found.id: found for found in preview(session)}
+    return [_explain(session, step, planned) for step in session.plan.steps if step.id in wanted]
+
+
+def _step_named(plan: Plan, name: str) -> Step:
+    ids = [id for step in plan.steps for id in (step.id, *step.aliases)]
+    matching = [id for id in ids if id == name or id.partition("/")[2] == name]
+    if not matching:
+        raise UsageError(f"There is no stage `{name}`", [("stages", "\n".join(ids))], did_you_mean(name, ids))
+    return plan.step(matching[0])
+
+
+def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Explanation:
+    history = session.store.history(step.id)
+    action = planned[step.id].action
+    if action == "unknown":
+        return Explanation(step.id, action, f"not known yet: {planned[step.id].reason}", [])
+    if action == "run":
+        if history is None:
+            return Explanation(step.id, action, "would run: not built before", [])
+        entries = _entries(session, step)
+        found = changes(history["record"], session.resolver.decide(step, entries).record)
+        verdict = "would run: these key inputs changed since it last ran" if found else f"would run: {planned[step.id].reason}"
+        return Explanation(step.id, action, verdict, found)
+    before = (history or {}).get("before")
+    if before is None:
+        return Explanation(step.id, action, "is in the cache: none of its key inputs changed since it first ran", [])
+    assert history is not None
+    return Explanation(
+        step.id, action, "is in the cache; before that these key inputs had changed", changes(before["record"], history["record"])
+    )
+
+
+def _entries(session: Session, step: Step) -> dict[str, Entry]:
+    """The entries of a step's inputs, all of which are in the cache."""
+    found = {}
+    for slot, need in step.needs.items():
+        maker = session.plan.step(need)
+        entry = session.resolver.decide(maker, _entries(session, maker)).entry
+        assert entry is not None
+        found[slot] = entry
+    return found

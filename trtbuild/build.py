@@ -1,0 +1,347 @@
+"""The loop: a step whose inputs are known comes from the store or goes to the executor, until none is left.
+
+A step's state goes from waiting to running to one of the ends in `Status`, through `_end` alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from trtbuild import host
+from trtbuild.errors import MachineError, StageError, TrtbuildError
+from trtbuild.events import Listener, RunStarted, StageEnded, StageStarted, Status, Warned
+from trtbuild.executor import Executor, LocalExecutor
+from trtbuild.files import machine_error, saying_what, write_json
+from trtbuild.keys import KeyInputs, key_of, with_reads
+from trtbuild.plan import Plan, Step
+from trtbuild.resolve import Decision, Resolver
+from trtbuild.stages.table import layer_of
+from trtbuild.store.entry import Entry, Output
+
+if TYPE_CHECKING:
+    from trtbuild.worker.pool import Outcome
+
+# What a job is taken to need while nothing is remembered of it.
+_GUESSED_MEMORY = 3 << 30
+_LOG_TAIL = 12
+_BUSY_WAIT = 0.2
+
+
+@dataclass(slots=True)
+class StepState:
+    """Where a step stands. `must_run` holds the reason where its entry may not be used."""
+
+    step: Step
+    status: Status | None = None
+    running: bool = False
+    decision: Decision | None = None
+    entry: Entry | None = None
+    must_run: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    error: TrtbuildError | None = None
+    lock: BinaryIO | None = None
+    folder: Path | None = None
+    started: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.status in (Status.CACHED, Status.RAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run. `jobs`: stages at once."""
+
+    jobs: int = 1
+    keep_going: bool = False
+    force: bool = False
+
+
+@dataclass(slots=True)
+class Build:
+    """One run of a plan's steps."""
+
+    plan: Plan
+    resolver: Resolver
+    options: Options
+    listener: Listener
+    executor_for: Callable[[list[Any], Path], Executor] = LocalExecutor
+    states: dict[str, StepState] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.states = {step.id: StepState(step) for step in self.plan.steps}
+        if self.options.force:
+            for state in self.states.values():
+                state.must_run = "--force"
+
+    def run(self) -> None:
+        """Run until every step has ended. MachineError where this machine cannot go on."""
+        self.listener(RunStarted(tuple(self.states)))
+        self._settle()
+        if all(state.status for state in self.states.values()):
+            return
+        store = self.resolver.store
+        layers = [layer_of(s.step.kind, s.step.settings) for s in self.states.values() if not s.done]
+        with ExitStack() as stack:
+            folder = stack.enter_context(store.session())
+            executor = self.executor_for(layers, store.log("workers"))
+            stack.callback(executor.close)
+            stack.callback(self._unlock)
+            self._loop(executor, folder)
+
+    def rerun(self, ids: Mapping[str, str]) -> None:
+        """Run steps again whose entries turned out to be unusable, with the reason for each."""
+        for id, reason in ids.items():
+            self._reset(self.states[id], reason)
+        self.run()
+
+    # the loop
+
+    def _loop(self, executor: Executor, folder: Path) -> None:
+        while True:
+            self._settle()
+            running = [state for state in self.states.values() if state.running]
+            busy = self._start_what_fits(executor, folder, running)
+            running = [state for state in self.states.values() if state.running]
+            if not running and not busy:
+                break
+            if running:
+                for outcome in executor.next_done(_BUSY_WAIT if busy else None):
+                    self._finish(outcome)
+            else:
+                time.sleep(_BUSY_WAIT)
+        for state in self.states.values():
+            if state.status is None:
+                self._end(state, Status.SKIPPED, note="an input failed" if self._failed_before(state) else "stopped after a failure")
+
+    def _settle(self) -> None:
+        """Take from the store whatever can be, in the plan's order, which is one in which inputs come first."""
+        for state in self.states.values():
+            if state.status is not None or state.running or not self._inputs_done(state):
+                continue
+            state.decision = self.resolver.decide(state.step, self._inputs(state))
+            if state.decision.entry is not None and not state.must_run:
+                state.entry = state.decision.entry
+                self._remember(state, state.decision.record, state.decision.key)
+                self._end(state, Status.CACHED)
+
+    def _start_what_fits(self, executor: Executor, folder: Path, running: list[StepState]) -> bool:
+        """Start ready steps, those with the longest way to go first; say whether some wait for another process."""
+        if self._failed() and not self.options.keep_going:
+            return False
+        busy = False
+        slots = self.options.jobs - len(running)
+        for state in self._by_urgency([s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]):
+            inline = layer_of(state.step.kind, state.step.settings) == "inline"
+            if not inline and (slots <= 0 or (running and not self._memory_for(state))):
+                continue
+            if self._damaged_inputs(state):
+                continue
+            assert state.decision is not None
+            lock = self.resolver.store.try_lock(key_of(state.decision.declared))
+            if lock is None:
+                busy = True
+                continue
+            state.lock = lock
+            # Another process may have built it between the decision and the lock.
+            state.decision = self.resolver.decide(state.step, self._inputs(state))
+            if state.decision.entry is not None and not state.must_run:
+                self._release(state)
+                busy = True
+                continue
+            self._start(state, executor, folder)
+            running.append(state)
+            slots -= 0 if inline else 1
+        return busy
+
+    def _by_urgency(self, ready: list[StepState]) -> list[StepState]:
+        if len(ready) < 2:
+            return ready
+        from trtbuild.graph import longest_path
+
+        history = {id: self.resolver.store.history(id) for id in self.states}
+        length = longest_path(self.plan.steps, {id: float(found["seconds"]) for id, found in history.items() if found})
+        return sorted(ready, key=lambda state: -length[state.step.id])
+
+    def _memory_for(self, state: StepState) -> bool:
+        history = self.resolver.store.history(state.step.id)
+        wanted = (history or {}).get("peak_memory") or _GUESSED_MEMORY
+        return host.available_memory() > wanted
+
+    def _damaged_inputs(self, state: StepState) -> bool:
+        """Check the blobs that a step is about to read; a damaged one sends its maker back to work."""
+        damaged = False
+        for need in state.step.needs.values():
+            maker = self.states[need]
+            assert maker.entry is not None
+            if bad := [name for name, output in maker.entry.outputs.items() if not self.resolver.store.intact(output)]:
+                self.listener(Warned(f"The blob of {', '.join(bad)} of {need} is damaged or gone; it is built again"))
+                self._reset(maker, "its output is damaged or gone")
+                damaged = True
+        return damaged
+
+    # one step
+
+    def _start(self, state: StepState, executor: Executor, folder: Path) -> None:
+        step, store = state.step, self.resolver.store
+        assert state.decision is not None
+        history = store.history(step.id)
+        state.folder = folder / step.id.replace("/", "~")
+        shutil.rmtree(state.folder, ignore_errors=True)
+        inputs = self._inputs(state)
+        workspace = self.resolver.workspace.root
+        with saying_what("make a job's folder", state.folder):
+            state.folder.mkdir()
+            write_json(
+                state.folder / "job.json",
+                {
+                    "stage": step.kind,
+                    "settings": step.settings,
+                    "inputs": {
+                        slot: {name: str(store.blob(output.digest)) for name, output in entry.outputs.items()} for slot, entry in inputs.items()
+                    },
+                    "details": {slot: entry.details for slot, entry in inputs.items()},
+                    "files": {slot: str(workspace / path) for slot, path in step.files.items()},
+                    "workspace": str(workspace),
+                },
+            )
+        state.reason = state.must_run or state.decision.reason
+        state.running, state.started = True, time.monotonic()
+        self.listener(StageStarted(step.id, state.reason, float(history["seconds"]) if history else None))
+        executor.submit(layer_of(step.kind, step.settings), state.folder)
+
+    def _finish(self, outcome: Outcome) -> None:
+        state = next(s for s in self.states.values() if s.folder == outcome.folder)
+        state.running = False
+        state.seconds = round(time.monotonic() - state.started, 3)
+        log = self._keep_log(state)
+        try:
+            if outcome.result is None:
+                raise _crashed(state.step.id, outcome.status, log)
+            if "error" in outcome.result:
+                raise _reported(state.step.id, outcome.result["error"], log)
+            self._store(state, outcome.result, outcome.peak_memory)
+        except TrtbuildError as error:
+            state.error = error
+            self._end(state, Status.FAILED, note=error.sentence)
+            if isinstance(error, MachineError):
+                raise
+        else:
+            self._end(state, Status.RAN)
+        finally:
+            self._release(state)
+            shutil.rmtree(outcome.folder, ignore_errors=True)
+
+    def _store(self, state: StepState, result: Mapping[str, Any], peak_memory: int) -> None:
+        """Outputs first, the entry that names them last; nothing where an input changed meanwhile."""
+        assert state.decision is not None and state.folder is not None
+        inputs = self._inputs(state)
+        declared = self.resolver.declared(state.step, inputs)
+        if declared != state.decision.declared:
+            raise StageError(f"An input of `{state.step.id}` changed while it ran", [("files", ", ".join(state.step.files.values()))], "Run the command again.")
+        store = self.resolver.store
+        outputs: dict[str, Output] = {}
+        for name, found in result["outputs"].items():
+            outputs[name] = store.put_blob(state.folder / "out" / name, Output(**found))
+        for name, (slot, original) in result["copies"].items():
+            outputs[name] = inputs[slot].outputs[original]
+        record = declared
+        if reads := result["reads"]:
+            record = with_reads(declared, reads["files"], reads["distributions"])
+            store.put_reads(key_of(declared), reads)
+        state.entry = Entry(
+            key=key_of(record),
+            record=record,
+            outputs=outputs,
+            details=result["details"],
+            seconds=result["seconds"],
+            peak_memory=peak_memory,
+        )
+        store.put(state.entry)
+        state.must_run = ""
+        self._remember(state, record, state.entry.key)
+
+    def _remember(self, state: StepState, record: KeyInputs, key: str) -> None:
+        assert state.entry is not None
+        for id in state.step.ids():
+            self.resolver.store.put_history(id, record, key, state.entry.seconds, state.entry.peak_memory)
+
+    def _end(self, state: StepState, status: Status, note: str = "") -> None:
+        state.status = status
+        state.reason = state.reason or note
+        self.listener(StageEnded(state.step.id, status, state.seconds, note))
+
+    def _reset(self, state: StepState, reason: str) -> None:
+        state.status, state.entry, state.must_run, state.reason, state.error = None, None, reason, "", None
+        for other in self.states.values():
+            if state.step.id in other.step.needs.values() and other.status is not None and not other.done:
+                self._reset(other, "")
+
+    def _keep_log(self, state: StepState) -> Path:
+        log = self.resolver.store.log(state.step.id)
+        assert state.folder is not None
+        source = state.folder / "log"
+        if source.exists():
+            try:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(log)
+            except OSError as error:
+                self.listener(Warned(machine_error("keep a log", log, error).render()))
+        return log
+
+    def _release(self, state: StepState) -> None:
+        if state.lock is not None:
+            state.lock.close()
+            state.lock = None
+
+    def _unlock(self) -> None:
+        for state in self.states.values():
+            self._release(state)
+
+    # questions
+
+    def _inputs_done(self, state: StepState) -> bool:
+        return all(self.states[need].done for need in state.step.needs.values())
+
+    def _inputs(self, state: StepState) -> dict[str, Entry]:
+        entries = {slot: self.states[need].entry for slot, need in state.step.needs.items()}
+        return {slot: entry for slot, entry in entries.items() if entry is not None}
+
+    def _failed(self) -> bool:
+        return any(state.status is Status.FAILED for state in self.states.values())
+
+    def _failed_before(self, state: StepState) -> bool:
+        needs = [self.states[need] for need in state.step.needs.values()]
+        return any(need.status is Status.FAILED or (need.status in (None, Status.SKIPPED) and self._failed_before(need)) for need in needs)
+
+
+def _log_tail(log: Path) -> list[tuple[str, str]]:
+    try:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []
+    return [("log", str(log)), *([("its end", "\n".join(lines[-_LOG_TAIL:]))] if lines else [])]
+
+
+def _crashed(step: str, status: int, log: Path) -> StageError:
+    import signal
+
+    if status >= 0:
+        return StageError(f"The process of `{step}` ended with exit code {status} and no result", _log_tail(log))
+    name = signal.Signals(-status).name if -status in signal.Signals._value2member_map_ else f"signal {-status}"
+    hint = "The system kills processes that take too much memory: build fewer stages at once with -j 1." if name == "SIGKILL" else ""
+    return StageError(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
+
+
+def _reported(step: str, error: Mapping[str, Any], log: Path) -> StageError:
+    facts = [("stage", step), *((name, str(value)) for name, value in error.get("facts", {}).items())]
+    if error.get("traceback"):
+        facts.append(("traceback", str(error["traceback"]).strip()))
+    return StageError(str(error["error"]), [*facts, ("log", str(log))], str(error.get("hint", "")))

@@ -1,0 +1,106 @@
+"""Which cells of the matrix this machine can build, and why not the others. Asked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trtbuild.digest import Json
+from trtbuild.host import has_gpu, platform
+from trtbuild.toolchain import toolchain
+
+# Builder features that TensorRT-RTX refuses without a GPU (Myelin asks the driver) or without its lean library.
+_NEED_GPU: dict[str, tuple[Json, str]] = {
+    "immutable_weights": (False, "refittable engines"),
+    "strip_engine_weights": (True, "engines without weights"),
+    "refit_identical_engine_weights": (True, "refittable engines"),
+    "version_compatible": (True, "version compatible engines"),
+}
+
+# What the ONNX way has an equivalent for; the rest of [compile] speaks of Torch-TensorRT's own work.
+ONNX_OPTIONS = ("workspace_size", "optimization_level", "max_aux_streams", "sparse_weights", "enable_weight_streaming")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A cell, as far as it decides what can be built."""
+
+    platform: str
+    runtime: str
+    precision: str
+    format: str
+    converter: str
+    options: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a cell cannot be built here, and what would mend it."""
+
+    reason: str
+    hint: str = ""
+
+
+def why_not(cell: Question) -> Obstacle | None:
+    """What stands in the way of building a cell on this machine; None where nothing does."""
+    return _of_the_matrix(cell) or _of_the_packages(cell) or _of_the_host(cell)
+
+
+def _of_the_matrix(cell: Question) -> Obstacle | None:
+    """What no machine can build."""
+    mixed = cell.precision.endswith("-mixed")
+    if mixed and cell.format == "onnx":
+        return Obstacle("mixed precision is made when compiling, and an ONNX file is made before", "Ask for fp16, bf16 or fp32.")
+    if cell.format == "onnx":
+        return None
+    if cell.converter == "onnx":
+        if mixed:
+            return Obstacle('mixed precision needs Torch-TensorRT\'s autocast, which `converter = "onnx"` passes by', 'Set `converter = "torch-tensorrt"`.')
+        if cell.format != "engine":
+            return Obstacle(f'`converter = "onnx"` makes one engine, not a program as {cell.format} needs', 'Set `converter = "torch-tensorrt"`.')
+        if foreign := sorted(set(cell.options) - set(ONNX_OPTIONS)):
+            return Obstacle(
+                f'with `converter = "onnx"` there is no {", ".join(foreign)}', f"Remove it from [compile]; {', '.join(ONNX_OPTIONS)} are understood."
+            )
+    if cell.platform.startswith("windows") and cell.format in ("torchscript", "aot_inductor"):
+        return Obstacle(f"{cell.format} cannot be cross-compiled for Windows", "Ask for exported_program or engine.")
+    return None
+
+
+def _of_the_packages(cell: Question) -> Obstacle | None:
+    tools = toolchain()
+    if tools.torch is None:
+        return Obstacle("torch is not installed", "pip install 'trtbuild[rtx]'")
+    if (cell.format == "onnx" or cell.converter == "onnx") and (tools.onnx is None or tools.onnxscript is None):
+        return Obstacle("onnx and onnxscript are not installed", "pip install 'trtbuild[onnx]'")
+    if cell.format == "onnx":
+        return None
+    if cell.runtime == "tensorrt-rtx":
+        if tools.tensorrt_rtx is None:
+            return Obstacle("TensorRT-RTX is not installed", "pip install 'trtbuild[rtx]'")
+        if cell.converter == "torch-tensorrt" and tools.torch_tensorrt_rtx is None:
+            return Obstacle("Torch-TensorRT for RTX is not installed", "pip install 'trtbuild[rtx]'")
+    else:
+        if tools.tensorrt is None:
+            return Obstacle("standard TensorRT is not installed", "pip install 'trtbuild[tensorrt]'")
+        if cell.converter == "torch-tensorrt" and tools.torch_tensorrt is None:
+            return Obstacle("Torch-TensorRT is not installed", "pip install 'trtbuild[tensorrt]'")
+    return None
+
+
+def _of_the_host(cell: Question) -> Obstacle | None:
+    if cell.format == "onnx":
+        return None
+    if platform() != "linux-x86_64":
+        return Obstacle(f"artifacts are built on linux-x86_64, and this machine is {platform()}")
+    if cell.runtime == "tensorrt" and not has_gpu():
+        return Obstacle("standard TensorRT builds on a GPU of the target's kind, and there is none here", 'Set `runtime = "tensorrt-rtx"`, or build on a GPU machine.')
+    if not has_gpu():
+        for name, (value, what) in _NEED_GPU.items():
+            if cell.options.get(name) == value:
+                return Obstacle(f"{what} ({name} in [compile]) need a GPU, and there is none here", f"Remove {name}, or build on a GPU machine.")
+    if cell.platform.startswith("linux") and cell.format in ("exported_program", "torchscript", "aot_inductor"):
+        if not has_gpu():
+            return Obstacle(f"{cell.format} for Linux needs a GPU while it is written, and there is none here", "Build it on a GPU machine, or ask for `engine`.")
+        return Obstacle(f"this version of trtbuild does not write {cell.format} for Linux", "Ask for `engine`.")
+    return None

@@ -1,0 +1,246 @@
+"""The command line: arguments into calls of `api`, results into text or one JSON document, errors into exit codes.
+
+Data goes to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trtbuild import __version__
+from trtbuild.errors import Exit, TrtbuildError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code (see `errors.Exit`)."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except TrtbuildError as error:
+        if getattr(options, "json", False):
+            print(json.dumps(error.as_json(), indent=2))
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, what was running is dropped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; that is its business.
+        sys.stderr.close()
+        return Exit.DONE
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(f"error: This is a bug in trtbuild {__version__}: please report it with the lines above", file=sys.stderr)
+        return Exit.BUG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trtbuild", description="A declarative build system for TensorRT artifacts.")
+    parser.add_argument("--version", action="version", version=f"trtbuild {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _recipes(commands, "run", "build recipes", _run)
+    run.add_argument("-j", "--jobs", type=_positive, metavar="N", help="stages at once (default: one per core)")
+    run.add_argument("--keep-going", action="store_true", help="after a failure go on with what does not depend on it")
+    run.add_argument("--force", action="store_true", help="run every stage again")
+    run.add_argument("--skip-unbuildable", action="store_true", help="leave out what this machine cannot build")
+    run.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors and the artifacts")
+    run.add_argument("-v", "--verbose", action="store_true", help="show cached stages one by one")
+
+    plan = _recipes(commands, "plan", "what would run, and why; runs nothing", _plan)
+    plan.add_argument("--force", action="store_true", help="as if with run --force")
+
+    explain = commands.add_parser("explain", help="why a stage ran or would run, key input by key input")
+    explain.add_argument("recipe", metavar="RECIPE")
+    explain.add_argument("stage", metavar="STAGE", nargs="?", help="a stage's id, with or without the recipe's name")
+    _common(explain, _explain)
+
+    graph = _recipes(commands, "graph", "the plan as a graph", _graph)
+    graph.add_argument("--as", dest="form", choices=("text", "dot", "mermaid", "svg"), default="text", help="how to draw it")
+
+    inspect = commands.add_parser("inspect", help="what an artifact is, made from what, for where")
+    inspect.add_argument("file", metavar="FILE", help="an artifact, its folder or its manifest.json")
+    inspect.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    inspect.set_defaults(command=_inspect)
+
+    cache = commands.add_parser("cache", help="the store: info, path")
+    actions = cache.add_subparsers(required=True, metavar="ACTION")
+    for name, text, action in (("info", "counts and sizes", _cache_info), ("path", "where it lies", _cache_path)):
+        _common(actions.add_parser(name, help=text), action)
+
+    doctor = commands.add_parser("doctor", help="what this machine can build and run, and what to install for the rest")
+    doctor.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    doctor.set_defaults(command=_doctor)
+
+    schema = commands.add_parser("schema", help="the JSON Schema of recipes")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _recipes(commands: Any, name: str, text: str, command: Command) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="recipes, or folders of recipes")
+    parser.add_argument("--target", action="append", default=[], metavar="NAME", help="only this target (may be repeated)")
+    parser.add_argument("--format", action="append", default=[], metavar="F", help="only this format (may be repeated)")
+    _common(parser, command)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, command: Command) -> None:
+    parser.add_argument("--cache", metavar="FOLDER", help="the store (default: cache/ of the workspace, or TRTBUILD_CACHE)")
+    parser.add_argument("--dist", metavar="FOLDER", help="where artifacts go (default: dist/ of the workspace)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.set_defaults(command=command)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _session(options: argparse.Namespace, recipes: list[str]) -> Any:
+    from trtbuild.api import open_session
+
+    targets, formats = getattr(options, "target", []), getattr(options, "format", [])
+    return open_session(recipes, targets=targets, formats=formats, cache=options.cache, dist=options.dist)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from trtbuild import api
+    from trtbuild.views.progress import Progress
+    from trtbuild.views.result import render_artifacts, render_summary
+
+    with Progress(sys.stderr, quiet=options.quiet, verbose=options.verbose) as progress:
+        result = api.run(
+            options.recipes,
+            targets=options.target,
+            formats=options.format,
+            jobs=options.jobs,
+            keep_going=options.keep_going,
+            force=options.force,
+            skip_unbuildable=options.skip_unbuildable,
+            cache=options.cache,
+            dist=options.dist,
+            listener=progress,
+        )
+    for error in result.errors:
+        print(error.render(), file=sys.stderr)
+    if options.json:
+        _print_json(result.to_json())
+    elif result.artifacts:
+        print(render_artifacts(result.artifacts))
+    if not options.quiet:
+        print(render_summary(result), file=sys.stderr)
+    return result.exit_code
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from trtbuild.api import preview
+    from trtbuild.views.plan import PlanRow, render_plan
+
+    session = _session(options, options.recipes)
+    planned = preview(session, force=options.force)
+    left_out = [cell for cell in session.plan.cells if cell.reason]
+    if options.json:
+        cells = [{"cell": cell.name, "step": cell.step, "path": cell.path, "reason": cell.reason, "hint": cell.hint} for cell in session.plan.cells]
+        _print_json({"stages": [found.to_json() for found in planned], "cells": cells})
+    else:
+        print(render_plan([PlanRow(found.id, found.action, found.reason) for found in planned], left_out))
+    return Exit.DONE
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from trtbuild.api import explain
+    from trtbuild.views.plan import render_explain
+
+    found = explain(_session(options, [options.recipe]), options.stage)
+    if options.json:
+        _print_json([one.to_json() for one in found])
+    else:
+        print("\n".join(render_explain(one.id, one.verdict, one.changes) for one in found))
+    return Exit.DONE
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from trtbuild.api import preview
+    from trtbuild.views.graph import render_graph
+
+    session = _session(options, options.recipes)
+    if options.json:
+        _print_json(session.plan.to_json())
+    else:
+        print(render_graph(session.plan, options.form, {found.id: found.action for found in preview(session)}))
+    return Exit.DONE
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from trtbuild.inspection import manifest_at
+    from trtbuild.views.inspect import render_manifest
+
+    manifest = manifest_at(Path(options.file))
+    if options.json:
+        _print_json(manifest)
+    else:
+        print(render_manifest(manifest))
+    return Exit.DONE
+
+
+def _store(options: argparse.Namespace) -> Any:
+    from trtbuild.store.local import LocalStore
+    from trtbuild.workspace import find_workspace
+
+    return LocalStore(find_workspace([], Path(options.cache) if options.cache else None).cache)
+
+
+def _cache_info(options: argparse.Namespace) -> int:
+    info = _store(options).info()
+    if options.json:
+        _print_json(info)
+    else:
+        print("\n".join(f"{name:<8} {value:,}" if isinstance(value, int) else f"{name:<8} {value}" for name, value in info.items()))
+    return Exit.DONE
+
+
+def _cache_path(options: argparse.Namespace) -> int:
+    path = str(_store(options).root)
+    if options.json:
+        _print_json({"path": path})
+    else:
+        print(path)
+    return Exit.DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from trtbuild.doctor import examine, render_report
+
+    report = examine()
+    if options.json:
+        _print_json(report.as_json())
+    else:
+        print(render_report(report))
+    return Exit.DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from trtbuild.recipe import json_schema
+
+    _print_json(json_schema())
+    return Exit.DONE
+
+

@@ -1,0 +1,54 @@
+"""What this machine is, as far as the plan and the workers need it; nothing here imports a library."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver with a GPU is at hand. `doctor` looks closer."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    gpus = Path("/proc/driver/nvidia/gpus")
+    return (gpus.is_dir() and any(gpus.iterdir())) or Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+
+
+@cache
+def platform() -> str:
+    """The platform as recipes write it: `linux-x86_64`, `windows-x86_64`."""
+    machine = os.uname().machine if hasattr(os, "uname") else "x86_64"
+    return f"{'windows' if sys.platform == 'win32' else sys.platform}-{machine}"
+
+
+@cache
+def cpu_capability() -> str:
+    """The instruction set that torch's kernels are held to, since it changes their last bits.
+
+    Workers run with ATEN_CPU_CAPABILITY=avx2 wherever the CPU has AVX2, so that a machine with AVX-512 draws the
+    same random weights as one without.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return "default"
+    return "avx2" if " avx2" in flags else "default"
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping; a large number where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 1 << 62

@@ -1,0 +1,88 @@
+"""The manifest of a folder of artifacts: what they are, what they were made from, where they run.
+
+Made from entries alone, so that the same entries give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trtbuild import __version__
+from trtbuild.plan import Cell, Plan
+from trtbuild.store.entry import Entry
+
+SCHEMA = 1
+
+PENDING = {
+    "status": "pending",
+    "reason": "not compared with the source model yet: that needs a GPU",
+}
+
+
+def manifest_of(plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry], old: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The manifest of cells that share a folder.
+
+    `old` is the manifest that lies there: of its files, those of formats that this run was not asked for are kept.
+    """
+    first = cells[0]
+    steps = plan.behind(cell.step for cell in cells)
+    compiled = next((entries[step.id] for step in steps if step.kind == "compile"), None)
+    traced = next((entries[step.id] for step in steps if step.kind == "trace"), None)
+    settings = next((step.settings for step in steps if step.kind == "compile"), {})
+    details = compiled.details if compiled else {}
+    files = [
+        {"format": cell.format, "path": name, "digest": f"sha256:{output.digest}", "bytes": output.bytes}
+        for cell in cells
+        for name, output in entries[cell.step].outputs.items()
+    ]
+    formats = {cell.format for cell in cells}
+    kept = [file for file in old.get("files", ()) if file.get("format") not in formats and (folder / str(file.get("path"))).is_file()]
+    signature = traced.details.get("signature", {}) if traced else {}
+    reads = traced.record.get("reads", {}) if traced else {}
+    declared = {step.files[slot]: digest for step in steps for slot, digest in entries[step.id].record["files"].items()}
+    toolchain: dict[str, Any] = {}
+    for step in steps:
+        toolchain |= {name: version for name, version in entries[step.id].record["toolchain"].items() if version}
+    return {
+        "schema": SCHEMA,
+        "trtbuild": __version__,
+        "recipe": first.recipe,
+        "target": {
+            "name": first.target,
+            "platform": next((s.settings["platform"] for s in steps if "platform" in s.settings), None),
+            "runtime": settings.get("runtime"),
+            "compute_capability": settings.get("compute_capability", []),
+        },
+        "precision": first.precision,
+        "files": sorted([*files, *kept], key=lambda file: str(file["path"])),
+        "inputs": _named_ranges(signature.get("inputs", []), signature, traced),
+        "outputs": signature.get("outputs", []),
+        "whole_engine": details.get("whole"),
+        "engines": details.get("engines", []),
+        "partitions": details.get("partitions", {}),
+        "toolchain": dict(sorted(toolchain.items())),
+        "stages": [
+            {"id": step.id_in(first.recipe), "kind": step.kind, "key": entries[step.id].key, "seconds": entries[step.id].seconds, "key_inputs": entries[step.id].record}
+            for step in steps
+        ],
+        "sources": {path: digest and f"sha256:{digest}" for path, digest in sorted({**reads, **declared}.items())},
+        "verification": PENDING,
+    }
+
+
+def _named_ranges(inputs: Sequence[Mapping[str, Any]], signature: Mapping[str, Any], traced: Entry | None) -> list[dict[str, Any]]:
+    """The program's inputs with the recipe's names for sizes, and the range of each."""
+    if traced is None:
+        return []
+    from trtbuild.stages.inputs import tensors
+
+    settings = traced.record["settings"]
+    specs = [spec for group in settings["inputs"] for spec in tensors(group)]
+    named = []
+    for found, spec in zip(inputs, specs, strict=True):
+        names = [size for size in spec["shape"] if isinstance(size, str)]
+        ranges = {name: settings["dims"][name] for name in names}
+        named.append({**found, "shape": list(spec["shape"]), "ranges": ranges, "format": spec["format"]})
+    return named

@@ -1,0 +1,95 @@
+"""Plans remembered: a plan is a function of the recipes, this machine and trtbuild, so it is made once.
+
+What makes it cheap: a run with nothing to do reads a plan as JSON, and imports neither pydantic nor networkx.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from trtbuild.digest import digest_bytes, digest_value
+from trtbuild.errors import UsageError, did_you_mean
+from trtbuild.files import machine_error, read_json, write_json
+from trtbuild.host import has_gpu, platform
+from trtbuild.plan import Plan
+from trtbuild.toolchain import toolchain
+from trtbuild.workspace import Workspace
+
+_SOURCES = ("planner.py", "buildable.py", "plan.py", "graph.py", "stages/inputs.py")
+
+
+def recipe_paths(given: Sequence[str]) -> list[Path]:
+    """The recipes that were named: files, or all of a folder. UsageError where there is none."""
+    found: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.glob("*.toml") if p.name != "pyproject.toml")
+            if not inside:
+                raise UsageError("The folder holds no recipe", [("folder", name)], "Recipes are *.toml files.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+            raise UsageError("There is no such recipe", [("missing", name)], did_you_mean(name, near) if near else "")
+    return list(dict.fromkeys(found))
+
+
+def plan_for(recipes: Sequence[Path], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()) -> Plan:
+    """The plan of recipes, remembered or made. RecipeError names every mistake of a recipe."""
+    texts = [_read(path) for path in recipes]
+    memory = workspace.cache / "plans-v1" / f"{_identity(recipes, texts, workspace, targets, formats)}.json"
+    remembered = read_json(memory)
+    if remembered is not None:
+        plan = Plan.from_json(remembered)
+        if _files_exist(plan, workspace):
+            return plan
+    plan = _make(recipes, texts, workspace, targets, formats)
+    with contextlib.suppress(OSError):
+        write_json(memory, plan.to_json())
+    return plan
+
+
+def _make(recipes: Sequence[Path], texts: Sequence[bytes], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Plan:
+    from trtbuild.planner import Selection, named_recipe, plan_from_recipes
+
+    named = [named_recipe(path, text) for path, text in zip(recipes, texts, strict=True)]
+    return plan_from_recipes(named, workspace, Selection(tuple(targets), tuple(formats)))
+
+
+def _identity(recipes: Sequence[Path], texts: Sequence[bytes], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> str:
+    return digest_value(
+        {
+            "code": _code(),
+            "recipes": [[workspace.relative(path.resolve()), digest_bytes(text)] for path, text in zip(recipes, texts, strict=True)],
+            "toolchain": toolchain().versions(toolchain().__slots__),
+            "host": [platform(), has_gpu()],
+            "targets": list(targets),
+            "formats": list(formats),
+        }
+    )
+
+
+@cache
+def _code() -> str:
+    package = Path(__file__).parent
+    files = [*(package / name for name in _SOURCES), *sorted((package / "recipe").glob("*.py"))]
+    return digest_value([digest_bytes(file.read_bytes()) for file in files])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise machine_error("read the recipe", path, error) from error
+
+
+def _files_exist(plan: Plan, workspace: Workspace) -> bool:
+    """Whether what the recipes name is still there; where not, the plan is made again to say so with file and line."""
+    named = [path for step in plan.steps for path in step.files.values()]
+    entries = [str(step.settings["entry"]).rpartition(":")[0] for step in plan.steps if "entry" in step.settings]
+    return all((workspace.root / path).is_file() for path in [*named, *(e for e in entries if e.endswith(".py"))])

@@ -1,0 +1,277 @@
+"""Recipes into a plan: every cell of targets x precision x format, the steps it takes, or why it cannot be made here.
+
+Steps that come out the same exist once, whatever target, format or recipe asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trtbuild.buildable import Question, why_not
+from trtbuild.digest import Json, canonical
+from trtbuild.errors import RecipeError, TrtbuildError, UsageError, did_you_mean
+from trtbuild.plan import Cell, Plan, Step
+from trtbuild.recipe import Recipe, recipe_from_text, recipe_from_toml
+from trtbuild.recipe.inputs import Input
+from trtbuild.recipe.positions import line_of, positions
+from trtbuild.recipe.targets import Target
+from trtbuild.stages.inputs import cast_inputs
+from trtbuild.workspace import Workspace
+
+FILES = {
+    "engine": "model.engine",
+    "exported_program": "model.pt2",
+    "torchscript": "model.ts",
+    "aot_inductor": "model.aoti.pt2",
+    "onnx": "model.onnx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A recipe with where it was read from: `shown` as the user gave it, `name` as dist/ knows it."""
+
+    name: str
+    path: Path
+    shown: str
+    recipe: Recipe
+    lines: Mapping[tuple[str | int, ...], int]
+
+
+def named_recipe(path: Path, content: bytes) -> Named:
+    """Read a recipe from the content of its file. RecipeError names every mistake."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        # Reading the file by its path says where the text breaks off.
+        recipe_from_toml(path)
+        raise
+    return Named(path.stem, path.resolve(), str(path), recipe_from_text(text, str(path)), positions(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of the matrix that was asked for; empty means all."""
+
+    targets: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+    def takes(self, target: str, format: str) -> bool:
+        return (not self.targets or target in self.targets) and (not self.formats or format in self.formats)
+
+
+@dataclass(slots=True)
+class _Steps:
+    """The steps so far, each distinct one once."""
+
+    by_content: dict[str, Step] = field(default_factory=dict)
+
+    def add(self, step: Step) -> str:
+        content = canonical({"kind": step.kind, "settings": step.settings, "needs": dict(step.needs), "files": dict(step.files)})
+        known = self.by_content.get(content)
+        if known is None:
+            self.by_content[content] = step
+            return step.id
+        if step.id != known.id and step.id not in known.aliases:
+            self.by_content[content] = replace(known, aliases=(*known.aliases, step.id))
+        return known.id
+
+
+def plan_from_recipes(recipes: Sequence[Named], workspace: Workspace, selection: Selection = Selection()) -> Plan:
+    """The plan of recipes. RecipeError or UsageError where they name files or parts that do not exist."""
+    _check_names(recipes, selection)
+    steps = _Steps()
+    cells: list[Cell] = []
+    for named in recipes:
+        _check_files(named)
+        for target_name, target in named.recipe.targets.items():
+            for precision in target.precision:
+                for format in target.formats:
+                    cells.append(_cell(named, workspace, steps, target_name, target, precision, format))
+    whole = Plan(steps=tuple(steps.by_content.values()), cells=tuple(cells))
+    # Planned whole and then cut: a step has one id however little of the matrix is asked for.
+    return whole.only(cell for cell in cells if selection.takes(cell.target, cell.format))
+
+
+def _cell(named: Named, workspace: Workspace, steps: _Steps, target_name: str, target: Target, precision: str, format: str) -> Cell:
+    name = f"{named.name}/{target_name}/{precision}"
+    cell = Cell(named.name, target_name, precision, format, path=f"{name}/{FILES[format]}")
+    compile_section = named.recipe.compile
+    question = Question(
+        platform=target.platform,
+        runtime=target.runtime,
+        precision=precision,
+        format=format,
+        converter=compile_section.converter,
+        options=compile_section.given(),
+    )
+    if obstacle := why_not(question):
+        return replace(cell, reason=obstacle.reason, hint=obstacle.hint)
+    return replace(cell, step=_Chain(named, workspace, steps, target_name, target, precision).to(format))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The steps that lead to the artifacts of one target and precision."""
+
+    named: Named
+    workspace: Workspace
+    steps: _Steps
+    target_name: str
+    target: Target
+    precision: str
+
+    def to(self, format: str) -> str:
+        if format == "onnx":
+            return self._onnx()
+        kind = "cross-compile" if self.target.platform.startswith("windows") else "export"
+        return self._add(
+            kind,
+            f"{self.target_name}/{self.precision}/{format}",
+            {"format": format, "platform": self.target.platform},
+            needs={"compiled": self._compile()},
+        )
+
+    @property
+    def _cast(self) -> str:
+        # tf32 and mixed precision are made when compiling: they share the trace of the model as it is.
+        return self.precision if self.precision in ("fp16", "bf16") else "fp32"
+
+    def _add(self, kind: str, tail: str, settings: Mapping[str, Json], needs: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> str:
+        return self.steps.add(Step(f"{self.named.name}/{kind}/{tail}", kind, settings, needs or {}, files or {}))
+
+    def _trace(self) -> str:
+        recipe = self.named.recipe
+        model = recipe.model
+        files = {"weights": self.workspace.relative(_beside(self.named.path, model.weights))} if model.weights else {}
+        return self._add(
+            "trace",
+            self._cast,
+            {
+                "entry": _entry(self.named, self.workspace),
+                "args": dict(model.args),
+                "seed": model.seed,
+                "cast": self._cast,
+                "inputs": [spec_of(name, given) for name, given in recipe.inputs.items()],
+                "dims": self._dims(),
+                "strict": recipe.trace.strict,
+                "decompositions": recipe.trace.decompositions,
+            },
+            files=files,
+        )
+
+    def _onnx(self) -> str:
+        settings = {"opset": self.named.recipe.compile.opset, "inputs": self._shapes()}
+        return self._add("onnx", self._cast, settings, needs={"program": self._trace()})
+
+    def _compile(self) -> str:
+        recipe, target = self.named.recipe, self.target
+        settings: dict[str, Json] = {
+            "converter": recipe.compile.converter,
+            "runtime": target.runtime,
+            "compute_capability": list(target.compute_capability),
+            "precision": self.precision,
+            "options": recipe.compile.given(),
+            "inputs": self._shapes(),
+            "dims": self._dims(),
+            "profiles": [self._profile(profile) for profile in recipe.profiles],
+        }
+        if target.runtime == "tensorrt":
+            # An RTX engine is one for Windows and Linux; standard TensorRT builds for one of them.
+            settings["platform"] = target.platform
+        needs = {"onnx": self._onnx()} if recipe.compile.converter == "onnx" else {"program": self._trace()}
+        return self._add("compile", f"{self.target_name}/{self.precision}", settings, needs=needs)
+
+    def _dims(self) -> dict[str, Json]:
+        return {name: {"min": dim.min, "opt": dim.opt, "max": dim.max} for name, dim in self.named.recipe.dims.items()}
+
+    def _profile(self, profile: Any) -> dict[str, Json]:
+        dims = self.named.recipe.dims
+        ranges = {name: given.within(dims[name]) for name, given in profile.items()}
+        return {name: {"min": low, "opt": opt, "max": high} for name, (low, opt, high) in ranges.items()}
+
+    def _shapes(self) -> list[Any]:
+        """The inputs as the compiler sees them: cast, and without how examples are drawn."""
+        specs = [spec_of(name, given) for name, given in self.named.recipe.inputs.items()]
+        return [_without_range(spec) for spec in cast_inputs(specs, self._cast)]
+
+
+def spec_of(name: str, given: Input) -> dict[str, Any]:
+    """An input of a recipe as stages read it (see `stages.inputs`)."""
+    return {**_spec(given), "name": name, "keyword": given.keyword}
+
+
+def _spec(given: Input) -> dict[str, Any]:
+    if given.shape is not None:
+        spec: dict[str, Any] = {"shape": list(given.shape), "dtype": given.dtype, "format": given.format}
+        return {**spec, "range": list(given.range)} if given.range is not None else spec
+    if given.dict_ is not None:
+        return {"dict": {name: _spec(item) for name, item in given.dict_.items()}}
+    kind = "tuple" if given.tuple_ is not None else "list"
+    return {kind: [_spec(item) for item in given.tuple_ or given.list_ or ()]}
+
+
+def _without_range(spec: Mapping[str, Any]) -> dict[str, Any]:
+    inner: Callable[[Any], Any] = _without_range
+    made = {key: value for key, value in spec.items() if key != "range"}
+    for kind in ("tuple", "list"):
+        if kind in made:
+            made[kind] = [inner(item) for item in made[kind]]
+    if "dict" in made:
+        made["dict"] = {name: inner(item) for name, item in made["dict"].items()}
+    return made
+
+
+def _beside(recipe: Path, given: str) -> Path:
+    """A path in a recipe is relative to the recipe."""
+    return recipe.parent / given
+
+
+def _entry(named: Named, workspace: Workspace) -> str:
+    where, _, name = named.recipe.model.entry.rpartition(":")
+    if where.endswith(".py"):
+        where = workspace.relative(_beside(named.path, where))
+    return f"{where}:{name}"
+
+
+def _check_files(named: Named) -> None:
+    model = named.recipe.model
+    where = model.entry.rpartition(":")[0]
+    wanted = [("entry", where)] if where.endswith(".py") else []
+    wanted += [("weights", model.weights)] if model.weights else []
+    mistakes: list[TrtbuildError] = []
+    for key, given in wanted:
+        path = _beside(named.path, given)
+        if not path.is_file():
+            near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            mistakes.append(
+                TrtbuildError(
+                    f"`{key}` in [model] names a file that does not exist",
+                    [("file", f"{named.shown}:{line_of(('model', key), dict(named.lines))}"), ("missing", str(path))],
+                    did_you_mean(path.name, near) if near else "Paths in a recipe are relative to the recipe.",
+                )
+            )
+    if mistakes:
+        raise RecipeError(mistakes)
+
+
+def _check_names(recipes: Sequence[Named], selection: Selection) -> None:
+    seen: dict[str, Named] = {}
+    for named in recipes:
+        if named.name in seen:
+            raise UsageError(
+                f"Two recipes are called `{named.name}`",
+                [("one", seen[named.name].shown), ("other", named.shown)],
+                "Their artifacts would lie in one folder of dist/: rename one.",
+            )
+        seen[named.name] = named
+    targets = {target for named in recipes for target in named.recipe.targets}
+    for wanted in selection.targets:
+        if wanted not in targets:
+            raise UsageError(f"No recipe has a target `{wanted}`", [("targets", ", ".join(sorted(targets)))], did_you_mean(wanted, targets))
+    for wanted in selection.formats:
+        if wanted not in FILES:
+            raise UsageError(f"There is no format `{wanted}`", [("formats", ", ".join(FILES))], did_you_mean(wanted, FILES))

@@ -1,0 +1,132 @@
+"""Artifacts into `dist/`: every file whole, the manifest last, nothing touched that is as it should be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtbuild.errors import MachineError
+from trtbuild.files import Digests, read_json, saying_what, write_whole
+from trtbuild.manifest import manifest_of
+from trtbuild.plan import Cell, Plan
+from trtbuild.store.entry import Entry, Output
+from trtbuild.store.local import LocalStore
+from trtbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One artifact in dist/. `path` is relative to the workspace where it lies inside; `verification` as in the manifest."""
+
+    recipe: str
+    target: str
+    precision: str
+    format: str
+    path: str
+    digest: str
+    bytes: int
+    verification: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Damaged(Exception):
+    """A blob that was to be published is damaged or gone: the step that made it must run again."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
+
+
+def check_writable(workspace: Workspace) -> None:
+    """MachineError where dist/ cannot be written: better said before hours of building."""
+    with saying_what("write to the output folder", workspace.dist):
+        workspace.dist.mkdir(parents=True, exist_ok=True)
+        probe = workspace.dist / f".{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+
+
+def publish(plan: Plan, entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests) -> list[Artifact]:
+    """Publish every cell whose step has an entry. Damaged where a blob is not what its digest says."""
+    artifacts: list[Artifact] = []
+    for cells in _by_folder(plan):
+        built = [cell for cell in cells if cell.step in entries]
+        if built:
+            artifacts += _publish_folder(plan, built, entries, workspace, store, digests)
+    return artifacts
+
+
+def _by_folder(plan: Plan) -> Iterator[list[Cell]]:
+    folders: dict[str, list[Cell]] = {}
+    for cell in plan.buildable():
+        folders.setdefault(str(Path(cell.path).parent), []).append(cell)
+    yield from folders.values()
+
+
+def _publish_folder(
+    plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests
+) -> list[Artifact]:
+    folder = workspace.dist / Path(cells[0].path).parent
+    manifest_path = folder / "manifest.json"
+    old = read_json(manifest_path)
+    manifest = manifest_of(plan, cells, entries, old if isinstance(old, dict) else {}, folder)
+    data = (json.dumps(manifest, indent=2) + "\n").encode()
+    wanted = {name: (cell, output) for cell in cells for name, output in files_of(cell, entries[cell.step])}
+    stale = {name: pair for name, pair in wanted.items() if digests.of(folder / name) != pair[1].digest}
+    if stale or not _holds(manifest_path, data):
+        with saying_what("write an artifact", folder), store.lock(f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The manifest goes first and comes back last: it never describes files that are not there.
+            if stale:
+                manifest_path.unlink(missing_ok=True)
+            for name, (cell, output) in stale.items():
+                _copy(store, output, folder / name, cell.step)
+            write_whole(manifest_path, data)
+    verification = str(manifest["verification"]["status"])
+    return [
+        Artifact(
+            cell.recipe, cell.target, cell.precision, cell.format, workspace.relative(workspace.dist / cell.path), output.digest, output.bytes, verification
+        )
+        for cell in cells
+        for name, output in files_of(cell, entries[cell.step])
+        if name == Path(cell.path).name
+    ]
+
+
+def files_of(cell: Cell, entry: Entry) -> list[tuple[str, Output]]:
+    """The files of a cell with the outputs they are copies of: the artifact, and what lies beside it."""
+    return list(entry.outputs.items())
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
+    if not store.intact(output):
+        raise Damaged(step)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(store.blob(output.digest), aside)
+        aside.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        if error.errno == 28:
+            raise MachineError(
+                "No space is left for the artifacts",
+                [("path", str(target)), ("bytes", f"{output.bytes:,}")],
+                "Free some space, or choose another folder with --dist. What was built is in the cache: the next run only copies it.",
+            ) from error
+        raise

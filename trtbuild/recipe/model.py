@@ -1,0 +1,135 @@
+"""The recipe as frozen values. A Recipe that exists is sound in itself; whether its files exist is not asked here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from trtbuild.recipe.checks import Parts, cross_checks
+from trtbuild.recipe.compile_settings import Compile
+from trtbuild.recipe.fields import INT64_MAX, FolderName, JsonTable, Positive, Section, Tolerance
+from trtbuild.recipe.inputs import Dim, Dims, Inputs, ProfileRange
+from trtbuild.recipe.mistakes import invalid, shown
+from trtbuild.recipe.shapes import with_shapes_split
+from trtbuild.recipe.targets import Target
+
+_ENTRY = re.compile(r"(?:[^:]*[^:/]\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_WEIGHTS = (".safetensors", ".pt", ".pth")
+
+Profile = dict[str, ProfileRange]
+
+
+def _entry(value: str) -> str:
+    if not _ENTRY.fullmatch(value):
+        raise invalid(
+            "{here} names no callable", got=shown(value), hint='Write "file.py:name" or "package.module:name".'
+        )
+    return value
+
+
+def _weights(value: str) -> str:
+    if PurePosixPath(value).suffix not in _WEIGHTS:
+        raise invalid("{here} is of a kind that is not read", allowed=", ".join(_WEIGHTS), got=shown(value))
+    return value
+
+
+class ModelSection(Section):
+    """Where the model comes from."""
+
+    entry: Annotated[str, AfterValidator(_entry)] = Field(
+        description="The callable that returns the torch.nn.Module: "
+        '"file.py:name", relative to the recipe, or "package.module:name".',
+        examples=["models/resnet.py:resnet18"],
+    )
+    args: JsonTable = Field(
+        default_factory=dict, description="Keyword arguments of the callable.", examples=[{"num_classes": 1000}]
+    )
+    weights: Annotated[str, AfterValidator(_weights)] | None = Field(
+        default=None,
+        description="A state dict: .safetensors, or .pt or .pth, which are read with weights_only=True.",
+        examples=["weights/resnet18.safetensors"],
+    )
+    seed: Annotated[int, Field(ge=0, le=INT64_MAX)] = Field(
+        default=0, description="Random weights are drawn under this seed where `weights` is absent."
+    )
+
+
+class Trace(Section):
+    """How the model becomes a graph."""
+
+    strict: bool = Field(default=False, description="Trace with torch.export's strict mode.")
+    decompositions: Literal["default", "tensorrt"] = Field(
+        default="default", description="The decompositions applied to the traced graph."
+    )
+
+
+class OutputTolerance(Section):
+    """How far one output may be from the source model's."""
+
+    rtol: Tolerance = Field(default_factory=dict, description="Relative tolerance: one number, or one per precision.")
+    atol: Tolerance = Field(default_factory=dict, description="Absolute tolerance: one number, or one per precision.")
+
+
+class Verify(OutputTolerance):
+    """How artifacts are compared with the source model. One number stands for every precision."""
+
+    samples: Positive = Field(default=3, description="How many sets of example inputs are tried.")
+    outputs: dict[str, OutputTolerance] = Field(
+        default_factory=dict, description="Tolerances of single outputs, by name."
+    )
+
+
+class Recipe(Section):
+    """A model, what it takes, and what is to be made of it."""
+
+    model: ModelSection = Field(description="Where the model comes from.")
+    dims: Dims = Field(default_factory=dict, description="Sizes that vary, by name.")
+    inputs: Annotated[Inputs, Field(min_length=1)] = Field(description="The inputs of forward(), in its order.")
+    trace: Trace = Field(default_factory=Trace, description="How the model becomes a graph.")
+    compile: Compile = Field(default_factory=Compile, description="How the graph becomes engines.")
+    verify: Verify = Field(default_factory=Verify, description="How artifacts are compared with the source model.")
+    targets: Annotated[dict[FolderName, Target], Field(min_length=1)] = Field(description="What to build, by name.")
+    profiles: Annotated[tuple[Profile, ...], Strict(False)] = Field(
+        default=(), description="Optimisation profiles: other min, opt and max for the dims, within their own."
+    )
+
+    def optimisation_profiles(self) -> list[dict[str, Dim]]:
+        """The profiles to build with, each complete: [[profiles]], or the dims themselves where there are none."""
+        if not self.profiles:
+            return [dict(self.dims)]
+        return [
+            {name: _profiled(dim, profile.get(name)) for name, dim in self.dims.items()} for profile in self.profiles
+        ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shapes_split(cls, data: Any) -> Any:
+        return with_split_shapes(data)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Recipe:
+        settings = self.compile.model_dump(mode="json", exclude_unset=True)
+        mistakes = cross_checks(Parts(self.dims, self.inputs, settings, self.profiles, list(self.targets)))
+        if mistakes:
+            raise PydanticCustomError("trtbuild_sections", "{first}", {"first": mistakes[0].sentence})
+        return self
+
+
+def with_split_shapes(data: Any) -> Any:
+    """The raw recipe with shape texts as lists; only where [dims] is known can a text be split."""
+    if not isinstance(data, dict) or "inputs" not in data:
+        return data
+    dims = data.get("dims")
+    names = [name for name in dims if isinstance(name, str)] if isinstance(dims, dict) else []
+    return {**data, "inputs": with_shapes_split(data["inputs"], names)}
+
+
+def _profiled(dim: Dim, given: ProfileRange | None) -> Dim:
+    if given is None:
+        return dim
+    low, opt, high = given.within(dim)
+    return Dim(min=low, opt=opt, max=high)

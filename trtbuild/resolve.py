@@ -1,0 +1,102 @@
+"""The one place that decides whether a step must run: `run`, `plan` and `explain` all ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtbuild.changes import changes
+from trtbuild.errors import UsageError
+from trtbuild.files import Digests
+from trtbuild.host import cpu_capability
+from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
+from trtbuild.plan import Step
+from trtbuild.stages.table import code_of, stage_kind, tools_of
+from trtbuild.store.entry import Entry
+from trtbuild.store.local import LocalStore
+from trtbuild.toolchain import distributions
+from trtbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is known of a step whose inputs are known.
+
+    `declared` is the record without what the stage reads by itself; `record` the whole one, as far as the last reads
+    tell; `entry` is None where the step must run, and `reason` says why.
+    """
+
+    declared: KeyInputs
+    record: KeyInputs
+    key: str
+    entry: Entry | None
+    reason: str
+
+
+class Resolver:
+    """Decides from the store, the files and the toolchain; asks nothing of stages."""
+
+    def __init__(self, store: LocalStore, workspace: Workspace, digests: Digests) -> None:
+        self.store = store
+        self.workspace = workspace
+        self.digests = digests
+
+    def decide(self, step: Step, inputs: Mapping[str, Entry]) -> Decision:
+        """Decide a step whose inputs are these entries, by slot. UsageError where a declared file is absent."""
+        declared = self.declared(step, inputs)
+        if not stage_kind(step.kind).discovers:
+            return self._by_key(step, declared, declared)
+        newest: KeyInputs | None = None
+        for seen in self.store.reads(key_of(declared)):
+            record = with_reads(declared, seen["files"], seen["distributions"])
+            present = self._present(declared, seen)
+            if present == record:
+                return self._by_key(step, declared, record)
+            newest = newest or present
+        # Seen before in another state, or under other settings: the last record says what it read.
+        if newest is None and (history := self.store.history(step.id)) and "reads" in history["record"]:
+            newest = self._present(declared, {"files": history["record"]["reads"], "distributions": history["record"]["distributions"]})
+        record = newest or declared
+        return Decision(declared, record, key_of(record), None, self.reason(step, record))
+
+    def declared(self, step: Step, inputs: Mapping[str, Entry]) -> KeyInputs:
+        """The record of a step but for what it reads by itself."""
+        files = {slot: self._file(step, slot) for slot in step.files}
+        record = key_inputs(
+            step, code_of(step.kind), tools_of(step.kind, step.settings), {slot: entry.canonical() for slot, entry in inputs.items()}, files
+        )
+        if step.kind == "trace":
+            # Random weights and tables made at construction depend on the instruction set.
+            record["toolchain"]["cpu"] = cpu_capability()
+        return record
+
+    def _file(self, step: Step, slot: str) -> str:
+        path = self.workspace.root / step.files[slot]
+        digest = self.digests.of(path)
+        if digest is None:
+            raise UsageError(f"The {slot} of `{step.id}` do not exist", [("missing", str(path))])
+        return digest
+
+    def _present(self, declared: KeyInputs, seen: Mapping[str, Any]) -> KeyInputs:
+        """The record as it would be if the stage read the same files and packages now."""
+        files = {path: self.digests.of(self.workspace.root / Path(path)) for path in seen["files"]}
+        installed = distributions()
+        return with_reads(declared, files, {name: installed.get(name) for name in seen["distributions"]})
+
+    def _by_key(self, step: Step, declared: KeyInputs, record: KeyInputs) -> Decision:
+        key = key_of(record)
+        entry = self.store.get(key)
+        return Decision(declared, record, key, entry, "" if entry else self.reason(step, record))
+
+    def reason(self, step: Step, record: KeyInputs) -> str:
+        """Why a step with this record is not in the store, in a few words."""
+        history = self.store.history(step.id)
+        if history is None:
+            return "not built before"
+        found = [change for change in changes(history["record"], record)]
+        if not found:
+            return "its output is not in the cache any more"
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return f"{found[0]}{more}"

@@ -1,0 +1,1 @@
+"""The stages: small units that know nothing of graph, key, store or command line."""

@@ -1,0 +1,16 @@
+"""A stage that writes down its settings: lets the whole engine be tested and measured without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trtbuild.digest import canonical
+from trtbuild.worker.job import Job
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write `null.json`: the settings, and the content of every input."""
+    inputs = {slot: {name: path.read_text() for name, path in files.items()} for slot, files in job.inputs.items()}
+    files = {slot: path.read_text() for slot, path in job.files.items()}
+    (job.out / "null.json").write_text(canonical({"settings": dict(job.settings), "inputs": inputs, "files": files}))
+    return {}

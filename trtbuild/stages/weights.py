@@ -1,0 +1,59 @@
+"""Weights from a file into a model: .safetensors, or .pt and .pth read without running what they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trtbuild.errors import StageError
+
+_SHOWN = 6
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load a state dict strictly. StageError where the file cannot be read or does not fit the model."""
+    state = _read(path)
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    differing = [
+        f"{name}: {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the model"
+        for name in wanted
+        if name in state and hasattr(wanted[name], "shape") and state[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or differing:
+        facts = [("file", str(path))]
+        facts += [(what, _some(names)) for what, names in (("missing", missing), ("unexpected", unexpected), ("shapes", differing)) if names]
+        hint = "Do the model's args fit the checkpoint?"
+        if unexpected and all(name.startswith("module.") for name in state):
+            hint = "The names begin with `module.`: the checkpoint was saved from DataParallel. Save model.module.state_dict() instead."
+        raise StageError("The weights do not fit the model", facts, hint)
+    model.load_state_dict(state, strict=True, assign=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        hint = "Weights are never unpickled: save a state dict of tensors, or convert it to .safetensors." if path.suffix != ".safetensors" else ""
+        raise StageError(
+            "The weights cannot be read", [("file", str(path)), ("reason", f"{type(error).__name__}: {reason[0] if reason else ''}")], hint
+        ) from error
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise StageError("The weights are no state dict", [("file", str(path)), ("holds", type(state).__name__)])
+    return state
+
+
+def _some(names: list[str]) -> str:
+    more = [f"... and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return "\n".join([*names[:_SHOWN], *more])

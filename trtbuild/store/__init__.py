@@ -1,0 +1,1 @@
+"""The store: blobs by digest of content, entries by key of stage."""

@@ -1,0 +1,1 @@
+"""Worker processes: stages run in forks of a warm server, so a crash of native code is a failed stage and no more."""

@@ -1,0 +1,145 @@
+"""One stage in its own process: from the job's folder to its result.
+
+    <folder>/job.json      what to run (see `Job`)
+    <folder>/log           all the process prints, native code included
+    <folder>/out/          the outputs, by name
+    <folder>/tmp/          TMPDIR of the stage
+    <folder>/result.json   written last: outputs with digests, details, reads; or the error
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtbuild.errors import TrtbuildError
+from trtbuild.files import write_json
+
+BUG_EXIT = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a stage gets.
+
+    `inputs` holds, by slot and output name, the files other steps made; `files` the declared input files by slot;
+    `details` the details of the inputs' entries by slot. The stage writes its outputs below `out` and returns small
+    facts; `copies` among these names outputs that are outputs of an input: {name: (slot, name there)}.
+    """
+
+    stage: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, Path]]
+    details: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Path]
+    workspace: Path
+    out: Path
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], folder: Path) -> Job:
+        return Job(
+            stage=data["stage"],
+            settings=data["settings"],
+            inputs={slot: {name: Path(p) for name, p in files.items()} for slot, files in data["inputs"].items()},
+            details=data["details"],
+            files={slot: Path(path) for slot, path in data["files"].items()},
+            workspace=Path(data["workspace"]),
+            out=folder / "out",
+        )
+
+
+def main(folder_name: str) -> int:
+    """Run the job of a folder in this process, which is its own. Returns the exit code."""
+    folder = Path(folder_name)
+    data = json.loads((folder / "job.json").read_bytes())
+    _prepare_process(folder, Path(data["workspace"]))
+    result = perform(folder, data)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    write_json(folder / "result.json", result)
+    return 0
+
+
+def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a job in this process and return its result, errors included."""
+    from trtbuild.stages.table import stage_kind
+
+    kind = stage_kind(data["stage"])
+    job = Job.from_json(data, folder)
+    started = time.perf_counter()
+    try:
+        watch = None
+        if kind.discovers:
+            from trtbuild.worker.watch import Watch
+
+            watch = Watch(job.workspace, ignore=[folder])
+        details = importlib.import_module(kind.module).run(job)
+        return {
+            "outputs": _outputs(job.out, meaning=not kind.leaf),
+            "copies": details.pop("copies", {}),
+            "details": details,
+            "reads": watch.finish() if watch else None,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+    except TrtbuildError as error:
+        return {"error": error.as_json()}
+    except BaseException as error:
+        found = _unexpected(error)
+        print(found["traceback"], file=sys.stderr)
+        return {"error": found}
+
+
+def _prepare_process(folder: Path, workspace: Path) -> None:
+    for name in ("out", "tmp"):
+        (folder / name).mkdir(exist_ok=True)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ["TMPDIR"] = str(folder / "tmp")
+    import tempfile
+
+    tempfile.tempdir = None
+    os.chdir(workspace)
+
+
+def _outputs(out: Path, meaning: bool) -> dict[str, Any]:
+    """The files below `out` with their digests; what no other stage reads needs no digest of its meaning."""
+    from trtbuild.digest import digest_file
+    from trtbuild.digests import canonical_digest
+
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            digest = digest_file(path)
+            found[path.relative_to(out).as_posix()] = {
+                "digest": digest,
+                "canonical": canonical_digest(path) if meaning else f"raw:{digest}",
+                "bytes": path.stat().st_size,
+            }
+    return found
+
+
+def _unexpected(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, MemoryError):
+        return {"error": "The stage ran out of memory", "facts": {}, "hint": "Build fewer stages at once with -j 1.", "traceback": ""}
+    if isinstance(error, OSError) and error.errno == 28:
+        facts = {"path": str(error.filename or ""), "reason": error.strerror or ""}
+        return {"error": "No space is left for the outputs of the stage", "facts": facts, "hint": "Free some space, or choose another --cache.", "traceback": ""}
+    return {
+        "error": "The stage failed with an error that trtbuild has no words for",
+        "facts": {"raised": f"{type(error).__name__}: {error}"},
+        "hint": "",
+        "traceback": traceback.format_exc(),
+    }

@@ -1,0 +1,153 @@
+"""The near end of the worker servers: starts them, hands out jobs, tells how each ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtbuild.errors import MachineError
+from trtbuild.files import read_json
+from trtbuild.host import cpu_capability
+
+# What a stage may see of the environment: places and proxies, nothing that changes an output. The rest is dropped,
+# since nothing outside the key may.
+_PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_HOME", "CUDA_VISIBLE_DEVICES",
+    "HF_HOME", "HF_HUB_OFFLINE", "TORCH_HOME", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of every stage: the passed names, and what makes outputs reproducible."""
+    fixed = {
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_MODULE_LOADING": "LAZY",
+    }
+    if cpu_capability() == "avx2":
+        fixed |= {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
+    return {name: os.environ[name] for name in _PASSED if name in os.environ} | fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: `status` is the exit code, negative for a signal; `result` what it wrote, if it could."""
+
+    folder: Path
+    status: int
+    peak_memory: int
+    result: dict[str, Any] | None
+
+
+class Pool:
+    """The servers of one run. Starting returns at once; a server that cannot start is told by `next_done`."""
+
+    def __init__(self, layers: Iterable[str], log: Path) -> None:
+        self._log = log
+        self._sockets: dict[str, socket.socket] = {}
+        self._rest: dict[str, bytes] = {}
+        command = [sys.executable, "-P", "-m", "trtbuild.worker.server"]
+        far: list[socket.socket] = []
+        for layer in dict.fromkeys(["torch", *layers]):
+            near, other = socket.socketpair()
+            self._sockets[layer], self._rest[layer] = near, b""
+            far.append(other)
+            command += [f"--{layer}", str(other.fileno())]
+        environment = worker_environment()
+        package = str(Path(__file__).parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                pass_fds=[end.fileno() for end in far],
+                start_new_session=True,
+            )
+        for end in far:
+            end.close()
+
+    def submit(self, layer: str, folder: Path) -> None:
+        """Hand a job's folder to a layer; it starts as soon as the layer is warm."""
+        try:
+            self._sockets[layer].sendall(json.dumps({"job": str(folder)}).encode() + b"\n")
+        except OSError as error:
+            raise self._lost(str(error)) from error
+
+    def next_done(self, timeout: float | None = None) -> list[Outcome]:
+        """Jobs that ended; waits until there is one or the time is over. MachineError where a server is lost."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select(list(self._sockets.values()), [], [], left)
+            done = [outcome for near in ready for outcome in self._receive(near)]
+            if done or (not ready and deadline is not None):
+                return done
+
+    def _receive(self, near: socket.socket) -> list[Outcome]:
+        layer = next(name for name, known in self._sockets.items() if known is near)
+        try:
+            data = near.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise self._lost("the process ended")
+        *lines, self._rest[layer] = (self._rest[layer] + data).split(b"\n")
+        outcomes = []
+        for line in lines:
+            message = json.loads(line)
+            if "failed" in message:
+                raise self._broken(layer, message)
+            if "job" in message:
+                folder = Path(message["job"])
+                result = read_json(folder / "result.json") if message["status"] == 0 else None
+                outcomes.append(Outcome(folder, message["status"], message["peak"], result))
+        return outcomes
+
+    def _broken(self, layer: str, message: dict[str, Any]) -> MachineError:
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(message["traceback"])
+        what = {"torch": "torch", "tensorrt": "Torch-TensorRT"}[layer]
+        return MachineError(
+            f"The workers cannot import {what}",
+            [("reason", message["failed"]), ("log", str(self._log))],
+            "`trtbuild doctor` says which versions go together.",
+        )
+
+    def _lost(self, reason: str) -> MachineError:
+        return MachineError(
+            "A worker server was lost",
+            [("reason", reason), ("log", str(self._log))],
+            "Was it killed by the system for want of memory? Build fewer stages at once with -j 1.",
+        )
+
+    def close(self) -> None:
+        """End the servers and whatever still runs in them."""
+        for near in self._sockets.values():
+            near.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,140 @@
+"""The warm servers that stages are forked from.
+
+Two layers, each a process that has imported what its stages need and runs nothing itself:
+
+    torch      torch and torch.export; a trace starts here, so that what it imports is seen to be its own
+    tensorrt   a fork of the first that has imported TensorRT and Torch-TensorRT on top, while a trace already runs
+
+A request is a line {"job": folder}; the answer a line {"job", "status", "peak"} once the fork has ended, `status` as
+os.waitstatus_to_exitcode gives it. A server whose socket closes kills its children and ends: a trtbuild that was
+killed leaves no process behind.
+
+    python -m trtbuild.worker.server --torch FD [--tensorrt FD]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--torch", type=int, required=True)
+    parser.add_argument("--tensorrt", type=int)
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch_layer = socket.socket(fileno=options.torch)
+    tensorrt_layer = socket.socket(fileno=options.tensorrt) if options.tensorrt is not None else None
+    if not _load(torch_layer, _import_torch):
+        return
+    if tensorrt_layer is not None:
+        if os.fork() == 0:
+            torch_layer.close()
+            die_with_parent()
+            if _load(tensorrt_layer, _import_tensorrt):
+                _serve(tensorrt_layer)
+            os._exit(0)
+        tensorrt_layer.close()
+    _serve(torch_layer)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, in case nobody else can any more."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _import_torch() -> None:
+    import torch
+    import torch._dynamo
+    import torch.export
+
+    # A parallel operation before a fork would leave the child waiting for threads that it does not have.
+    torch.set_num_threads(1)
+
+
+def _import_tensorrt() -> None:
+    from trtbuild.stages import gpuless
+
+    gpuless.import_torch_tensorrt()
+
+
+def _load(control: socket.socket, load: Callable[[], None]) -> bool:
+    try:
+        load()
+    except BaseException as error:
+        import traceback
+
+        _say(control, {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+        return False
+    _say(control, {"ready": os.getpid()})
+    return True
+
+
+def _say(control: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _serve(control: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    running: dict[int, tuple[int, str]] = {}
+    rest = b""
+    while True:
+        for fd, _ in poll.poll():
+            if fd in running:
+                pid, job = running.pop(fd)
+                _, status, usage = os.wait4(pid, 0)
+                poll.unregister(fd)
+                os.close(fd)
+                _say(control, {"job": job, "status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss * 1024})
+            else:
+                try:
+                    data = control.recv(1 << 16)
+                except ConnectionError:
+                    data = b""
+                if not data:
+                    for pid, _ in running.values():
+                        os.kill(pid, signal.SIGKILL)
+                    return
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    request = json.loads(line)
+                    pid = _fork(control, request["job"])
+                    pidfd = os.pidfd_open(pid)
+                    running[pidfd] = (pid, request["job"])
+                    poll.register(pidfd, select.POLLIN)
+
+
+def _fork(control: socket.socket, folder: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        control.close()
+        die_with_parent()
+        from trtbuild.worker import job
+
+        os._exit(job.main(folder))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(70)
+
+
+if __name__ == "__main__":
+    main()
