@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -53,6 +54,14 @@ class StepState:
     @property
     def done(self) -> bool:
         return self.status in (Status.CACHED, Status.RAN)
+
+
+class _Waiting(Enum):
+    """What keeps a ready step from starting, when it is no lack of slots."""
+
+    NO = "nothing"
+    FOR_OURS = "the state of a step changed: look again"
+    FOR_OTHERS = "another process builds it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +116,14 @@ class Build:
     def _loop(self, executor: Executor, folder: Path) -> None:
         while True:
             self._settle()
-            running = [state for state in self.states.values() if state.running]
-            busy = self._start_what_fits(executor, folder, running)
-            running = [state for state in self.states.values() if state.running]
-            if not running and not busy:
-                break
-            if running:
-                for outcome in executor.next_done(_BUSY_WAIT if busy else None):
+            waiting = self._start_what_fits(executor, folder)
+            if any(state.running for state in self.states.values()):
+                for outcome in executor.next_done(_BUSY_WAIT if waiting is _Waiting.FOR_OTHERS else None):
                     self._finish(outcome)
-            else:
+            elif waiting is _Waiting.FOR_OTHERS:
                 time.sleep(_BUSY_WAIT)
+            elif waiting is _Waiting.NO:
+                break
         for state in self.states.values():
             if state.status is None:
                 self._end(state, Status.SKIPPED, note="an input failed" if self._failed_before(state) else "stopped after a failure")
@@ -132,34 +139,36 @@ class Build:
                 self._remember(state, state.decision.record, state.decision.key)
                 self._end(state, Status.CACHED)
 
-    def _start_what_fits(self, executor: Executor, folder: Path, running: list[StepState]) -> bool:
-        """Start ready steps, those with the longest way to go first; say whether some wait for another process."""
+    def _start_what_fits(self, executor: Executor, folder: Path) -> _Waiting:
+        """Start ready steps, those with the longest way to go first; say what those wait for that were not started."""
         if self._failed() and not self.options.keep_going:
-            return False
-        busy = False
+            return _Waiting.NO
+        waiting = _Waiting.NO
+        running = [state for state in self.states.values() if state.running]
         slots = self.options.jobs - len(running)
         for state in self._by_urgency([s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]):
             inline = layer_of(state.step.kind, state.step.settings) == "inline"
             if not inline and (slots <= 0 or (running and not self._memory_for(state))):
                 continue
             if self._damaged_inputs(state):
+                waiting = _Waiting.FOR_OURS
                 continue
             assert state.decision is not None
             lock = self.resolver.store.try_lock(key_of(state.decision.declared))
             if lock is None:
-                busy = True
+                waiting = _Waiting.FOR_OTHERS
                 continue
             state.lock = lock
             # Another process may have built it between the decision and the lock.
             state.decision = self.resolver.decide(state.step, self._inputs(state))
             if state.decision.entry is not None and not state.must_run:
                 self._release(state)
-                busy = True
+                waiting = _Waiting.FOR_OURS
                 continue
             self._start(state, executor, folder)
             running.append(state)
             slots -= 0 if inline else 1
-        return busy
+        return waiting
 
     def _by_urgency(self, ready: list[StepState]) -> list[StepState]:
         if len(ready) < 2:

@@ -15,7 +15,7 @@ from trtbuild.digest import Json, canonical
 from trtbuild.errors import RecipeError, TrtbuildError, UsageError, did_you_mean
 from trtbuild.plan import Cell, Plan, Step
 from trtbuild.recipe import Recipe, recipe_from_text, recipe_from_toml
-from trtbuild.recipe.inputs import Input
+from trtbuild.recipe.inputs import Dim, Input
 from trtbuild.recipe.positions import line_of, positions
 from trtbuild.recipe.targets import Target
 from trtbuild.stages.inputs import cast_inputs
@@ -177,7 +177,7 @@ class _Chain:
             "options": recipe.compile.given(),
             "inputs": self._shapes(),
             "dims": self._dims(),
-            "profiles": [self._profile(profile) for profile in recipe.profiles],
+            "profiles": [_ranges(profile) for profile in recipe.optimisation_profiles()[1:]],
         }
         if target.runtime == "tensorrt":
             # An RTX engine is one for Windows and Linux; standard TensorRT builds for one of them.
@@ -186,17 +186,16 @@ class _Chain:
         return self._add("compile", f"{self.target_name}/{self.precision}", settings, needs=needs)
 
     def _dims(self) -> dict[str, Json]:
-        return {name: {"min": dim.min, "opt": dim.opt, "max": dim.max} for name, dim in self.named.recipe.dims.items()}
-
-    def _profile(self, profile: Any) -> dict[str, Json]:
-        dims = self.named.recipe.dims
-        ranges = {name: given.within(dims[name]) for name, given in profile.items()}
-        return {name: {"min": low, "opt": opt, "max": high} for name, (low, opt, high) in ranges.items()}
+        return _ranges(self.named.recipe.dims)
 
     def _shapes(self) -> list[Any]:
         """The inputs as the compiler sees them: cast, and without how examples are drawn."""
         specs = [spec_of(name, given) for name, given in self.named.recipe.inputs.items()]
         return [_without_range(spec) for spec in cast_inputs(specs, self._cast)]
+
+
+def _ranges(dims: Mapping[str, Dim]) -> dict[str, Json]:
+    return {name: {"min": dim.min, "opt": dim.opt, "max": dim.max} for name, dim in dims.items()}
 
 
 def spec_of(name: str, given: Input) -> dict[str, Any]:

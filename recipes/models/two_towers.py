@@ -16,8 +16,7 @@ class TwoTowers(nn.Module):
     def forward(
         self, image: torch.Tensor, text: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor], *, mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        keep = mask.unsqueeze(-1).to(self.text.weight.dtype)
-        words = (self.embed(text) * keep).sum(1) / (keep.sum(1) + 1.0)
+        words = self.embed(text).masked_fill(~mask.unsqueeze(-1), 0.0).mean(1)
         one = self.image(image) + state[0]
         other = self.text(words) + state[1]
         return {"score": (one * other).sum(-1), "state": torch.tanh(one)}

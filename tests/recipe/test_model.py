@@ -116,6 +116,7 @@ def test_one_tolerance_stands_for_every_precision() -> None:
 def test_profiles_fill_in_from_the_dims() -> None:
     made = recipe("[[profiles]]\nbatch = { max = 2 }\n[[profiles]]\n[[profiles]]\n[profiles.batch]\nmin = 4\nopt = 6\n")
     assert made.optimisation_profiles() == [
+        {"batch": Dim(max=8)},
         {"batch": Dim(min=1, opt=2, max=2)},
         {"batch": Dim(min=1, opt=8, max=8)},
         {"batch": Dim(min=4, opt=6, max=8)},

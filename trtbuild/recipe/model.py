@@ -94,16 +94,15 @@ class Recipe(Section):
     verify: Verify = Field(default_factory=Verify, description="How artifacts are compared with the source model.")
     targets: Annotated[dict[FolderName, Target], Field(min_length=1)] = Field(description="What to build, by name.")
     profiles: Annotated[tuple[Profile, ...], Strict(False)] = Field(
-        default=(), description="Optimisation profiles: other min, opt and max for the dims, within their own."
+        default=(), description="More optimisation profiles beside [dims]: other min, opt and max, within the dims' own."
     )
 
     def optimisation_profiles(self) -> list[dict[str, Dim]]:
-        """The profiles to build with, each complete: [[profiles]], or the dims themselves where there are none."""
-        if not self.profiles:
-            return [dict(self.dims)]
-        return [
+        """The profiles to build with, each complete: [dims] first, then each of [[profiles]]."""
+        others = [
             {name: _profiled(dim, profile.get(name)) for name, dim in self.dims.items()} for profile in self.profiles
         ]
+        return [dict(self.dims), *others]
 
     @model_validator(mode="before")
     @classmethod

@@ -59,7 +59,7 @@ def bounds_of(program: Any, settings: Mapping[str, Any]) -> Bounds:
             if isinstance(size, str) and expression is not None and expression.is_Symbol:
                 named[str(expression)] = size
     dims = settings["dims"]
-    profiles = [dims, *({**dims, **profile} for profile in settings["profiles"])]
+    profiles = [dims, *settings["profiles"]]
     return Bounds(
         [{symbol: (p[dim]["min"], p[dim]["opt"], p[dim]["max"]) for symbol, dim in named.items()} for p in profiles]
     )

@@ -123,7 +123,7 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, settings: Mapp
     specs = dict(zip(names, (s for g in settings["inputs"] for s in tensors(g)), strict=True))
     dims = settings["dims"]
     dynamic = any(-1 in tuple(network.get_input(i).shape) for i in range(network.num_inputs))
-    for of in [dims, *({**dims, **profile} for profile in settings["profiles"])] if dynamic else []:
+    for of in [dims, *settings["profiles"]] if dynamic else []:
         profile = builder.create_optimization_profile()
         for index in range(network.num_inputs):
             tensor = network.get_input(index)

@@ -124,7 +124,7 @@ def _inputs(settings: Mapping[str, Any]) -> dict[str, Any]:
     import torch_tensorrt
 
     dims = settings["dims"]
-    profiles = [dims, *({**dims, **profile} for profile in settings["profiles"])]
+    profiles = [dims, *settings["profiles"]]
 
     def shapes(spec: Spec, of: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         return {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import MachineError
-from trtbuild.files import read_json
+from trtbuild.files import read_json, saying_what
 from trtbuild.host import cpu_capability
 
 # What a stage may see of the environment: places and proxies, nothing that changes an output. The rest is dropped,
@@ -75,7 +75,9 @@ class Pool:
         environment = worker_environment()
         package = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])
-        with log.open("ab") as out:
+        with saying_what("write a log", log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

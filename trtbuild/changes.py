@@ -1,0 +1,111 @@
+"""The difference of two JSON records, value by value, each named by an unambiguous path.
+
+A path reads `dims.batch.opt`, `inputs[0].dtype` or `files["models/resnet.py"]`: a name that could be read as more than
+one, or as an index, stands in brackets as a JSON string.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trtbuild.digest import Json, canonical
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_DIGEST_SHOWN = 12
+_SHOWN = 40
+# How much of what two long values have in common is kept before the place where they part.
+_LEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value that two records do not share. None stands for null, and where `kind` says so for no value at all."""
+
+    path: str
+    before: Json
+    after: Json
+    kind: Literal["changed", "added", "removed"]
+
+    def what(self) -> str:
+        """What became of the value, long ones shortened: `8 -> 16`, `added 16`, `removed, was 8`."""
+        if self.kind == "added":
+            return f"added {_shown(self.after)}"
+        if self.kind == "removed":
+            return f"removed, was {_shown(self.before)}"
+        before, after = _shown_pair(self.before, self.after)
+        return f"{before} -> {after}"
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what()}"
+
+
+def changes(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[Change]:
+    """Every value that differs, sorted by path; empty where both records have one canonical text."""
+    return list(_of_mappings("", before, after))
+
+
+def _of_values(path: str, before: Json, after: Json) -> Iterator[Change]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        yield from _of_mappings(path, before, after)
+    elif _is_list(before) and _is_list(after) and len(before) == len(after):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _of_values(f"{path}[{index}]", old, new)
+    elif canonical(before) != canonical(after):
+        # Python holds 1, 1.0 and True for equal; keys do not, so the canonical text is asked.
+        yield Change(path, before, after, "changed")
+
+
+def _of_mappings(path: str, before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[Change]:
+    for name in sorted({*before, *after}):
+        inner = _join(path, name)
+        if name not in before:
+            yield Change(inner, None, after[name], "added")
+        elif name not in after:
+            yield Change(inner, before[name], None, "removed")
+        else:
+            yield from _of_values(inner, before[name], after[name])
+
+
+def _join(path: str, name: str) -> str:
+    if not _PLAIN_NAME.fullmatch(name):
+        return f"{path}[{json.dumps(name)}]"
+    return f"{path}.{name}" if path else name
+
+
+def _is_list(value: Json) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, str):
+        # Bare where it can be mistaken for nothing else.
+        match = _DIGEST.fullmatch(value)
+        if match:
+            return match[1][:_DIGEST_SHOWN]
+        return value if re.fullmatch(r"[A-Za-z_][^\s\"',]*", value) and value not in ("true", "false", "null") else json.dumps(value)
+    return json.dumps(value, sort_keys=True)
+
+
+def _shown(value: Json) -> str:
+    return _cut(_text(value), 0)
+
+
+def _shown_pair(before: Json, after: Json) -> tuple[str, str]:
+    """Both values cut where they part, so that what is shown of them is never the same."""
+    old, new = _text(before), _text(after)
+    if max(len(old), len(new)) <= _SHOWN:
+        return old, new
+    common = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, common - _LEAD) if common >= _SHOWN - _LEAD else 0
+    return _cut(old, start), _cut(new, start)
+
+
+def _cut(text: str, start: int) -> str:
+    head = "..." if start else ""
+    tail = "..." if len(text) - start > _SHOWN else ""
+    return f"{head}{text[start : start + _SHOWN - len(head) - len(tail)]}{tail}" if tail else f"{head}{text[start:]}"
