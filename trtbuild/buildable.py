@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trtbuild.digest import Json
 from trtbuild.host import has_gpu, platform
+from trtbuild.recipe.compile_settings import SINCE
 from trtbuild.toolchain import toolchain
 
 # Builder features that TensorRT-RTX refuses without a GPU (Myelin asks the driver) or without its lean library.
@@ -16,6 +17,9 @@ _NEED_GPU: dict[str, tuple[Json, str]] = {
     "refit_identical_engine_weights": (True, "refittable engines"),
     "version_compatible": (True, "version compatible engines"),
 }
+
+# Inputs of Torch-TensorRT take several optimisation profiles from this version on.
+_PROFILES_SINCE = "2.14"
 
 # What the ONNX way has an equivalent for; the rest of [compile] speaks of Torch-TensorRT's own work.
 ONNX_OPTIONS = ("workspace_size", "optimization_level", "max_aux_streams", "sparse_weights", "enable_weight_streaming")
@@ -31,6 +35,7 @@ class Question:
     format: str
     converter: str
     options: Mapping[str, Json]
+    profiles: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,31 @@ def _of_the_packages(cell: Question) -> Obstacle | None:
             return Obstacle("TensorRT-RTX is not installed", "pip install 'trtbuild[rtx]'")
         if cell.converter == "torch-tensorrt" and tools.torch_tensorrt_rtx is None:
             return Obstacle("Torch-TensorRT for RTX is not installed", "pip install 'trtbuild[rtx]'")
+        torch_tensorrt = tools.torch_tensorrt_rtx
     else:
         if tools.tensorrt is None:
             return Obstacle("standard TensorRT is not installed", "pip install 'trtbuild[tensorrt]'")
         if cell.converter == "torch-tensorrt" and tools.torch_tensorrt is None:
             return Obstacle("Torch-TensorRT is not installed", "pip install 'trtbuild[tensorrt]'")
+        torch_tensorrt = tools.torch_tensorrt
+    return _of_the_version(cell, torch_tensorrt) if cell.converter == "torch-tensorrt" and torch_tensorrt else None
+
+
+def _of_the_version(cell: Question, torch_tensorrt: str) -> Obstacle | None:
+    """What this Torch-TensorRT is too old for."""
+    upgrade = "Upgrade torch and Torch-TensorRT together, or remove it"
+    for name in cell.options:
+        if name in SINCE and _numbers(torch_tensorrt) < _numbers(SINCE[name]):
+            return Obstacle(f"{name} in [compile] came with Torch-TensorRT {SINCE[name]}, and here is {torch_tensorrt}", f"{upgrade}.")
+    if cell.profiles and _numbers(torch_tensorrt) < _numbers(_PROFILES_SINCE):
+        return Obstacle(
+            f"several optimisation profiles came with Torch-TensorRT {_PROFILES_SINCE}, and here is {torch_tensorrt}", f'{upgrade}, or set `converter = "onnx"`.'
+        )
     return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:2])
 
 
 def _of_the_host(cell: Question) -> Obstacle | None:

@@ -107,6 +107,7 @@ def _cell(named: Named, workspace: Workspace, steps: _Steps, target_name: str, t
         format=format,
         converter=compile_section.converter,
         options=compile_section.given(),
+        profiles=len(named.recipe.profiles),
     )
     if obstacle := why_not(question):
         return replace(cell, reason=obstacle.reason, hint=obstacle.hint)

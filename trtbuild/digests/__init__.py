@@ -1,17 +1,45 @@
-import zipfile,json,hashlib,struct
-from trtbuild.digest import digest_file, digest_value
-def canonical_digest(path):
-    if path.suffix==".pt2":
-        z=zipfile.ZipFile(path); parts=[]
-        for n in sorted(z.namelist()):
-            m=n.split("/",1)[1]
-            if m.startswith(("data/sample_inputs",".data")): continue
-            b=z.read(n)
-            if m.startswith("models/"):
-                def strip(o):
-                    if isinstance(o,dict): return {k:strip(v) for k,v in o.items() if k not in("metadata","hint")}
-                    return [strip(x) for x in o] if isinstance(o,list) else o
-                b=json.dumps(strip(json.loads(b)),sort_keys=True).encode()
-            parts.append([m,hashlib.sha256(b).hexdigest()])
-        return "program-0:"+digest_value(parts)
-    return "raw:"+digest_file(path)
+"""Digests of meaning: what an artifact says, apart from how and where it was made.
+
+`canonical_digest` is what early cutoff compares. What cannot be read as the kind it seems to be has the sha256 of its
+bytes: that is never wrong, only less often equal.
+"""
+
+from __future__ import annotations
+
+import mmap
+import zipfile
+from pathlib import Path
+
+from trtbuild.digest import digest_file
+from trtbuild.digests import engine, onnx, program
+
+
+def canonical_digest(path: Path) -> str:
+    """The digest of a file's meaning, with its kind and rule: "program-1:<hex>", "engine-1:...", "onnx-1:..." or "raw:<hex>"."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == engine.MAGIC:
+            return f"engine-{engine.VERSION}:{_digest_engine(path)}"
+        if magic[:2] == b"PK" and _is_program(path):
+            return f"program-{program.VERSION}:{program.digest_program(path)}"
+        if path.suffix == ".onnx":
+            return f"onnx-{onnx.VERSION}:{onnx.digest_onnx(path)}"
+    except ValueError:
+        pass
+    return f"raw:{digest_file(path)}"
+
+
+def _digest_engine(path: Path) -> str:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+        return engine.digest_engine(view)
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a zip is laid out as torch.export lays a program out: TorchScript and AOTInductor write zips too."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            parts = [name.split("/", 2)[1:] for name in opened.namelist()]
+    except zipfile.BadZipFile:
+        return False
+    return any(len(part) == 2 and part[0] == "models" and part[1].endswith(".json") for part in parts)

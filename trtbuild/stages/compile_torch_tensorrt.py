@@ -5,7 +5,7 @@ Source: https://docs.pytorch.org/TensorRT/dynamo/dynamo_export.html
 
 from __future__ import annotations
 
-import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,34 +88,8 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
         if name in options:
             options[name] = set(options[name])
     # The default lies in the temporary folder, and is written into the program.
-    options["timing_cache_path"] = ""
-    known = inspect.signature(_dynamo().compile).parameters
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise StageError(
-            "This Torch-TensorRT does not have a setting that the recipe asks for",
-            [("settings", ", ".join(unknown)), ("Torch-TensorRT", _version())],
-            "Remove it from [compile], or upgrade torch and torch-tensorrt-rtx together.",
-        )
-    if settings["profiles"] and not _has_profiles():
-        raise StageError(
-            "This Torch-TensorRT builds engines with one optimisation profile only",
-            [("profiles", str(len(settings["profiles"]) + 1)), ("Torch-TensorRT", _version())],
-            'Remove [[profiles]], set `converter = "onnx"`, or upgrade torch and torch-tensorrt-rtx together.',
-        )
+    options["timing_cache_path"] = os.devnull
     return options
-
-
-def _version() -> str:
-    import torch_tensorrt
-
-    return str(torch_tensorrt.__version__)
-
-
-def _has_profiles() -> bool:
-    import torch_tensorrt
-
-    return hasattr(torch_tensorrt.Input, "profiles")
 
 
 def _inputs(settings: Mapping[str, Any]) -> dict[str, Any]:

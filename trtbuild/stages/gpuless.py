@@ -89,7 +89,7 @@ def answer_for(capabilities: Sequence[str], bounds: Bounds, workspace: int = 0) 
     built = Built()
     _patch_torch(capabilities)
     _patch_builder(capabilities, workspace or WORKSPACE, built)
-    _patch_runtime_module()
+    _patch_torch_tensorrt()
     _patch_compiler(bounds)
     logging.getLogger("torch_tensorrt [TensorRT Conversion Context]").addHandler(_ErrorLog(built.errors))
     return built
@@ -158,9 +158,13 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
     trt.Runtime.deserialize_cuda_engine = lambda self, data: _BuiltEngine(data)
 
 
-def _patch_runtime_module() -> None:
+def _patch_torch_tensorrt() -> None:
+    from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
     from torch_tensorrt.dynamo.runtime._TorchTensorRTModule import TorchTensorRTModule
 
+    # Fault (2.11): sets a timing cache, which RTX does not have and which would make an engine depend on the past.
+    TRTInterpreter._create_timing_cache = lambda *_, **__: None
+    TRTInterpreter._save_timing_cache = lambda *_, **__: None
     # Fault: a module sets its engine up when made, which deserialises it.
     TorchTensorRTModule.setup_engine = lambda self: None
     # Fault (2.11, 2.14): in a graph of several parts this is called on an engine that was never set up.

@@ -37,6 +37,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _export(model: Any, args: Any, kwargs: Any, inputs: list[dict[str, Any]], settings: Mapping[str, Any]) -> Any:
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     dims = {
         name: torch.export.Dim(name, min=dim["min"], max=dim["max"])
@@ -47,7 +48,9 @@ def _export(model: Any, args: Any, kwargs: Any, inputs: list[dict[str, Any]], se
         model = _from_torchscript(model, args, kwargs)
     shapes = _by_parameter(model, inputs, dims)
     try:
-        with torch.no_grad():
+        # Attention is compiled from its plain formula (see compile_torch_tensorrt), whose results lie otherwise in
+        # memory than those of the CPU's own kernel: a view that fits the one need not fit the other.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=settings["strict"])
     except BaseException as error:
         raise _cannot_export(error, settings) from error
