@@ -81,7 +81,7 @@ def _named_ranges(inputs: Sequence[Mapping[str, Any]], signature: Mapping[str, A
     settings = traced.record["settings"]
     specs = [spec for group in settings["inputs"] for spec in tensors(group)]
     named = []
-    for found, spec in zip(inputs, specs, strict=False):
+    for found, spec in zip(inputs, specs, strict=True):
         names = [size for size in spec["shape"] if isinstance(size, str)]
         ranges = {name: settings["dims"][name] for name in names}
         named.append({**found, "shape": list(spec["shape"]), "ranges": ranges, "format": spec["format"]})

@@ -15,7 +15,7 @@ from trtbuild.digests import engine, onnx, program
 
 
 def canonical_digest(path: Path) -> str:
-    """The digest of a file's meaning, with its kind and rule: "program-1:<hex>", "engine-1:...", "onnx-1:..." or "raw:<hex>"."""
+    """The digest of a file's meaning, with its kind and rule: "program-1:<hex>", "engine-1:", "onnx-1:" or "raw:"."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -31,8 +31,10 @@ def canonical_digest(path: Path) -> str:
 
 
 def _digest_engine(path: Path) -> str:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-        return engine.digest_engine(view)
+    with path.open("rb") as file:
+        # Not closed: it ends with its last view, and an error's traceback may hold one.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return engine.digest_engine(memoryview(mapped))
 
 
 def _is_program(path: Path) -> bool:

@@ -19,7 +19,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
@@ -94,17 +96,18 @@ class Archive:
             members[name] = _Member(start, info.file_size, info.CRC)
             taken.append((info.header_offset, start + info.file_size))
         taken.sort()
-        if any(after[0] < before[1] for before, after in zip(taken, taken[1:], strict=False)):
+        if any(after[0] < before[1] for before, after in pairwise(taken)):
             raise ValueError(f"{self.path.name} holds members that overlap.")
         return members
 
     def _checked_name(self, info: zipfile.ZipInfo) -> str:
         # zipfile cuts a name at its first NUL, where other readers do not.
         if info.orig_filename != info.filename:
-            raise ValueError(f"{self.path.name} holds a member named {info.orig_filename!r}, which readers read differently.")
+            raise ValueError(f"{self.path.name} holds {info.orig_filename!r}, a name that readers read differently.")
         root, *parts = info.filename.split("/")
-        if not parts or root != self.root or any(part in ("", ".", "..") for part in (root, *parts)) or "\\" in info.filename:
-            raise ValueError(f"{self.path.name} holds {info.filename!r}, which does not lie below the folder {self.root!r}.")
+        strange = any(part in ("", ".", "..") for part in (root, *parts)) or "\\" in info.filename
+        if strange or not parts or root != self.root:
+            raise ValueError(f"{self.path.name} holds {info.filename!r}, which does not lie below {self.root!r}.")
         return "/".join(parts)
 
     def _start(self, info: zipfile.ZipInfo, name: str) -> int:
@@ -112,10 +115,12 @@ class Archive:
         if not 0 <= offset <= len(self._map) - _LOCAL.size:
             raise ValueError(f"{self.path.name} is truncated: {name} begins beyond its end.")
         header = _LOCAL.unpack_from(self._map, offset)
-        method, name_size, extra_size = header[3], header[9], header[10]
+        signature, method = header[0], header[3]
+        name_size: int = header[9]
+        extra_size: int = header[10]
         here = self._map[offset + _LOCAL.size : offset + _LOCAL.size + name_size]
-        if header[0] != b"PK\x03\x04" or method != zipfile.ZIP_STORED or here != info.filename.encode():
-            raise ValueError(f"{self.path.name} says one thing about {name} in its directory and another where it lies.")
+        if signature != b"PK\x03\x04" or method != zipfile.ZIP_STORED or here != info.filename.encode():
+            raise ValueError(f"{self.path.name} says one thing about {name} in its directory, another where it lies.")
         return offset + _LOCAL.size + name_size + extra_size
 
     @property
@@ -151,17 +156,21 @@ class Archive:
         for view in reversed(self._views):
             view.release()
         self._views.clear()
-        self._map.close()
+        # Where a slice of a view is still held, the mapping ends with it.
+        with suppress(BufferError):
+            self._map.close()
 
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def rewrite(source: Path, target: Path, replace: Mapping[str, bytes | Callable[[bytes], bytes]]) -> None:
-    """Write the archive at `source` to `target` with some members replaced, each by bytes or by what a function makes of it.
+    """Write the archive at `source` to `target`, some members replaced by bytes, or by what a function makes of theirs.
 
     Members are named without the root folder. Everything else stays: order, root folder, bytes. On a failure no target
     is left. ValueError where a member to be replaced is not there, or where the source is damaged.
@@ -197,9 +206,8 @@ class _Writer:
 
     def add(self, name: bytes, data: memoryview, crc: int) -> None:
         offset, size = self._at, len(data)
-        wide = b"".join(
-            [struct.pack("<QQ", size, size) if size >= _ZIP64_FROM else b"", struct.pack("<Q", offset) if offset >= _ZIP64_FROM else b""]
-        )
+        large, far = size >= _ZIP64_FROM, offset >= _ZIP64_FROM
+        wide = (struct.pack("<QQ", size, size) if large else b"") + (struct.pack("<Q", offset) if far else b"")
         zip64 = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
         fixed = offset + _LOCAL.size + len(name) + len(zip64) + 4
         padding = -fixed % ALIGNMENT
@@ -208,14 +216,10 @@ class _Writer:
         self._write(name + extra)
         self._write(data)
         self._write(struct.pack("<4sIQQ" if zip64 else "<4sIII", b"PK\x07\x08", crc, size, size))
-        small, near = min(size, 0xFFFF_FFFF), min(offset, 0xFFFF_FFFF)
-        if size >= _ZIP64_FROM:
-            small = 0xFFFF_FFFF
-        if offset >= _ZIP64_FROM:
-            near = 0xFFFF_FFFF
-        self._directory.append(
-            _CENTRAL.pack(b"PK\x01\x02", 0, 0, _FLAGS, 0, 0, 0, crc, small, small, len(name), len(zip64), 0, 0, 0, 0, near) + name + zip64
-        )
+        size32, offset32 = 0xFFFF_FFFF if large else size, 0xFFFF_FFFF if far else offset
+        lengths = (len(name), len(zip64), 0)
+        head = _CENTRAL.pack(b"PK\x01\x02", 0, 0, _FLAGS, 0, 0, 0, crc, size32, size32, *lengths, 0, 0, 0, offset32)
+        self._directory.append(head + name + zip64)
 
     def finish(self) -> None:
         start, count = self._at, len(self._directory)

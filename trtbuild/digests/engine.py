@@ -48,7 +48,6 @@ _RAW = (b"ptrt", b"ftrt")
 _TABLE = 0x40
 _ENTRY = 24
 _PROGRAM = b"NLYM"
-_PROGRAM_VERSIONS = range(0x1E0000, 0x200000)
 _NUMBERED = re.compile(rb"(__mye\d+)")
 _OFFSET = re.compile(rb"\boffset=\d+")
 _HOST = re.compile(rb'\s*tensor=.* name=("[^"]*") .*region="\w*hmem')
@@ -78,7 +77,8 @@ def describe_engine(data: bytes | memoryview) -> dict[str, Json]:
         gaps.append(bytes(view[covered:start]).hex())
         covered = start + size
         part = view[start:covered]
-        described[tag] = {"offset": start, "size": size, "digest": _digest_code(part) if tag == "ENGN" else digest_bytes(part)}
+        digest = _digest_code(part) if tag == "ENGN" else digest_bytes(part)
+        described[tag] = {"offset": start, "size": size, "digest": digest}
     gaps.append(bytes(view[covered:]).hex())
     return {
         "kind": "rtx",
@@ -118,7 +118,7 @@ def _layout(view: memoryview, magic: bytes) -> tuple[tuple[int, ...], int, dict[
         tag = bytes(view[at : at + 4])[::-1].decode("latin-1")
         start, length = struct.unpack_from("<QQ", view, at + 8)
         if tag in sections or not tag.isalnum() or start < end or start + length > size:
-            raise ValueError(f"The engine is of an unknown layout: section {tag!r} lies at {start}, with {length} bytes.")
+            raise ValueError(f"The engine is of an unknown layout: {length} bytes of section {tag!r} at {start}.")
         sections[tag] = (start, length)
         end = start + length
     if "ENGN" not in sections:
@@ -178,7 +178,7 @@ def _expressions(data: bytes, start: int, end: int) -> list[_Expressions]:
 
 
 def _by_meaning(words: list[tuple[bytes, int]]) -> dict[int, bytes] | None:
-    """A digest of each register's expression down to those no instruction sets; None where it does not read as expressions."""
+    """A digest of each register's expression, down to given registers; None where the words are no expressions."""
     known: dict[int, bytes] = {}
     given: set[int] = set()
     for at in range(0, len(words), 4):
@@ -197,10 +197,10 @@ def _programs(data: bytes) -> list[tuple[int, int]]:
     at = data.find(_PROGRAM)
     while at >= 0:
         after = at + 4
-        if at + 16 <= len(data):
-            version, length = struct.unpack_from("<IQ", data, after)
-            start = at + 16
-            if version in _PROGRAM_VERSIONS and start + length <= len(data) and data.startswith(b"header {", start):
+        start = at + 16
+        if start <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at + 8)
+            if start + length <= len(data) and data.startswith(b"header {", start):
                 after = start + length
                 found.append((start, after))
         at = data.find(_PROGRAM, after)
@@ -242,7 +242,8 @@ def _canonical_text(text: bytes) -> bytes:
     host = {name[1] for line in named if (name := _HOST.match(line))}
     sets = [_LISTED.findall(found[1]) if (found := _SETS.search(line)) else [] for line in named]
     times = Counter(name for names in sets for name in names)
-    ordered, free = [], []
+    ordered: list[bytes] = []
+    free: list[bytes] = []
     for line, names in zip(named, sets, strict=True):
         once = bool(names) and all(name in host and times[name] == 1 for name in names)
         (free if once or line.lstrip().startswith(_TABLES) else ordered).append(line)
@@ -265,7 +266,10 @@ def _named_by_use(lines: list[bytes]) -> list[bytes]:
             line = hashlib.sha256(_painted(parts, colours)).digest()
             for place, name in enumerate(parts[1::2]):
                 seen[name].append(line + place.to_bytes(4, "little"))
-        colours = {name: hashlib.sha256(colours[name] + b"".join(sorted(places))).digest()[:16] for name, places in seen.items()}
+        colours = {
+            name: hashlib.sha256(colours[name] + b"".join(sorted(places))).digest()[:16]
+            for name, places in seen.items()
+        }
     return [_painted(parts, colours) for parts in split]
 
 

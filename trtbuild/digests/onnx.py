@@ -2,14 +2,13 @@
 
 In the digest: nodes with their names, operators, attributes and order; inputs and outputs; initializers by name, type,
 dims and bytes, wherever the bytes are kept; operator sets; functions; the IR version.
-Out: doc_string, metadata_props (stack traces, class names), producer, domain and version of the model, the graph's name,
-value_info (shapes that follow from the rest), the order of initializers, attributes and operator sets, and the name of
-the file that external data lies in. TensorRT reads none of these.
+Out: doc_string, metadata_props (stack traces, class names), producer, domain and version of the model, the graph's
+name, value_info (shapes that follow from the rest), the order of initializers, attributes and operator sets, and the
+name of the file that external data lies in. TensorRT reads none of these.
 """
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,8 +28,10 @@ def digest_onnx(path: Path) -> str:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise ValueError(f"{path.name} is no ONNX model: {error}.") from error
-    _strip_model(model, _Contents(path.parent, list(_tensors(model))))
-    return digest_value({"digest": "onnx", "version": VERSION, "model": digest_bytes(model.SerializeToString(deterministic=True))})
+    _replace_tensors(model, path.parent)
+    _strip_model(model)
+    content = digest_bytes(model.SerializeToString(deterministic=True))
+    return digest_value({"digest": "onnx", "version": VERSION, "model": content})
 
 
 def _tensors(message: Any) -> Any:
@@ -49,44 +50,46 @@ def _repeated(value: Any) -> bool:
     return hasattr(value, "__len__") and not hasattr(value, "DESCRIPTOR")
 
 
-class _Contents:
+def _contents(tensors: list[Any], folder: Path) -> list[str]:
     """The digest of each tensor's bytes: external files are mapped, and hashed by several threads."""
+    from onnx import TensorProto
 
-    def __init__(self, folder: Path, tensors: list[Any]) -> None:
-        from onnx import TensorProto
+    with ExitStack() as stack:
+        files: dict[str, memoryview] = {}
+        parts: dict[int, memoryview] = {}
+        for index, tensor in enumerate(tensors):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                parts[index] = _external(tensor, folder, files, stack)
+                stack.callback(parts[index].release)
+        external = digest_payloads(parts)
+    return [external[index] if index in external else _inline(tensor) for index, tensor in enumerate(tensors)]
 
-        self._folder = folder
-        with ExitStack() as stack:
-            files: dict[str, memoryview] = {}
-            external = {id(tensor): tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL}
-            parts = {key: self._part(tensor, files, stack) for key, tensor in external.items()}
-            for part in parts.values():
-                stack.callback(part.release)
-            self._external = digest_payloads(parts)
 
-    def _part(self, tensor: Any, files: dict[str, memoryview], stack: ExitStack) -> memoryview:
-        where = {entry.key: entry.value for entry in tensor.external_data}
-        location = where.get("location", "")
-        if not location or Path(location).is_absolute() or ".." in Path(location).parts:
-            raise ValueError(f"The tensor {tensor.name} lies in {location!r}, outside of the model's folder.")
-        if location not in files:
-            files[location] = _mapped(self._folder / location, tensor.name, stack)
-        start = int(where.get("offset", 0))
-        stop = start + int(where["length"]) if "length" in where else len(files[location])
-        if not 0 <= start <= stop <= len(files[location]):
-            raise ValueError(f"The external data {location} is truncated: {tensor.name} ends at {stop}, the file at {len(files[location])}.")
-        return files[location][start:stop]
+def _external(tensor: Any, folder: Path, files: dict[str, memoryview], stack: ExitStack) -> memoryview:
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    location = where.get("location", "")
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise ValueError(f"The tensor {tensor.name} lies in {location!r}, outside of the model's folder.")
+    if location not in files:
+        files[location] = _mapped(folder / location, tensor.name, stack)
+    data = files[location]
+    start = int(where.get("offset", 0))
+    stop = start + int(where["length"]) if "length" in where else len(data)
+    if not 0 <= start <= stop <= len(data):
+        raise ValueError(
+            f"The external data {location} is truncated: {tensor.name} ends at {stop} of {len(data)} bytes."
+        )
+    return data[start:stop]
 
-    def of(self, tensor: Any) -> str:
-        if id(tensor) in self._external:
-            return self._external[id(tensor)]
-        if tensor.HasField("raw_data"):
-            return hashlib.sha256(tensor.raw_data).hexdigest()
-        if tensor.string_data:
-            return digest_value([text.hex() for text in tensor.string_data])
-        from onnx import numpy_helper
 
-        return hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).hexdigest()
+def _inline(tensor: Any) -> str:
+    if tensor.HasField("raw_data"):
+        return digest_bytes(tensor.raw_data)
+    if tensor.string_data:
+        return digest_value([text.hex() for text in tensor.string_data])
+    from onnx import numpy_helper
+
+    return digest_bytes(numpy_helper.to_array(tensor).tobytes())
 
 
 def _mapped(path: Path, tensor: str, stack: ExitStack) -> memoryview:
@@ -102,11 +105,20 @@ def _mapped(path: Path, tensor: str, stack: ExitStack) -> memoryview:
     return view
 
 
-def _strip_model(model: Any, contents: _Contents) -> None:
-    _replace_tensors(model, contents)
-    for field in ("producer_name", "producer_version", "doc_string", "domain", "model_version"):
+def _replace_tensors(model: Any, folder: Path) -> None:
+    """Put the digest of its bytes in place of every tensor's bytes."""
+    # Kept in a list: protobuf hands out a new object at each visit.
+    tensors = list(_tensors(model))
+    for tensor, digest in zip(tensors, _contents(tensors, folder), strict=True):
+        name, data_type, dims = tensor.name, tensor.data_type, list(tensor.dims)
+        tensor.Clear()
+        tensor.name, tensor.data_type, tensor.raw_data = name, data_type, digest.encode()
+        tensor.dims.extend(dims)
+
+
+def _strip_model(model: Any) -> None:
+    for field in ("producer_name", "producer_version", "doc_string", "domain", "model_version", "metadata_props"):
         model.ClearField(field)
-    model.ClearField("metadata_props")
     _sort(model.opset_import, lambda entry: (entry.domain, entry.version))
     _strip_graph(model.graph)
     for function in model.functions:
@@ -115,14 +127,6 @@ def _strip_model(model: Any, contents: _Contents) -> None:
         for node in function.node:
             _strip_node(node)
         _sort(function.opset_import, lambda entry: (entry.domain, entry.version))
-
-
-def _replace_tensors(model: Any, contents: _Contents) -> None:
-    for tensor in list(_tensors(model)):
-        name, data_type, dims, digest = tensor.name, tensor.data_type, list(tensor.dims), contents.of(tensor)
-        tensor.Clear()
-        tensor.name, tensor.data_type, tensor.raw_data = name, data_type, digest.encode()
-        tensor.dims.extend(dims)
 
 
 def _strip_graph(graph: Any) -> None:

@@ -24,6 +24,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from trtbuild.digests.archive import Archive, digest_payloads
 VERSION = 1
 
 _NODE_METADATA = frozenset({"stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"})
+_ASIDE = frozenset({"torch_version", "schema_version", "range_constraints"})
 _DROPPED_MEMBERS = ("data/sample_inputs/", ".data/serialization_id")
 _SYMBOL = re.compile(r"Symbol\('([^']*)'")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -63,15 +65,22 @@ _DTYPES = {
 }
 _STRIDED = 7
 
+_TABLES = {
+    "as_tensor": "tensor_values",
+    "as_sym_int": "sym_int_values",
+    "as_sym_float": "sym_float_values",
+    "as_sym_bool": "sym_bool_values",
+}
 _SYMBOLIC = {"as_sym_int": "int64", "as_sym_float": "float64", "as_sym_bool": "bool"}
 
 
 def describe_program(path: Path) -> dict[str, Json]:
     """What `digest_program` digests: per model digests of graph, weights, constants and of each tensor; other members.
 
-    {"version", "models": {name: {"graph", "weights": {"digest", "tensors": {name: facts}}, "constants": ...}}, "members"}
+    {"version", "models": {name: {"graph", "weights": {"digest", "tensors": {name: facts}}, "constants": as weights}},
+    "members": {name: digest}}; the facts of a tensor hold its "digest".
     """
-    with Archive(path) as archive, _json_errors(path):
+    with Archive(path) as archive, _schema_errors(path):
         used: set[str] = set()
         models: dict[str, Json] = {}
         for name in _models(archive):
@@ -82,7 +91,8 @@ def describe_program(path: Path) -> dict[str, Json]:
                 "weights": _tensors(archive, f"data/weights/{name}_weights_config.json", used),
                 "constants": _tensors(archive, f"data/constants/{name}_constants_config.json", used),
             }
-        others = {name: archive[name] for name in archive.names if name not in used and not name.startswith(_DROPPED_MEMBERS)}
+        used.update(name for name in archive.names if name.startswith(_DROPPED_MEMBERS))
+        others = {name: archive[name] for name in archive.names if name not in used}
         return {"version": VERSION, "models": models, "members": dict(sorted(digest_payloads(others).items()))}
 
 
@@ -98,41 +108,50 @@ def program_signature(path: Path) -> dict[str, Json]:
     outputs: dtype and shape. Sizes that are passed or given back themselves have the dtype int64 and no shape;
     constants that tracing has fixed are no inputs.
     """
-    with Archive(path) as archive, _json_errors(path):
+    with Archive(path) as archive, _schema_errors(path):
         names = _models(archive)
         if len(names) > 1 and "model" not in names:
             raise ValueError(f"{path.name} holds several programs: {', '.join(names)}.")
         model = _load(archive, f"models/{'model' if 'model' in names else names[0]}.json")
-    graph, signature, ranges = model["graph_module"]["graph"], model["graph_module"]["signature"], model["range_constraints"]
-    inputs = [spec["user_input"]["arg"] for spec in signature["input_specs"] if "user_input" in spec]
-    outputs = [spec[kind]["arg"] for spec in signature["output_specs"] for kind in ("user_output", "loss_output") if kind in spec]
-    return {
-        "inputs": [{"name": _name(arg), **_value(arg, graph), "ranges": _ranges(arg, graph, ranges)} for arg in inputs],
-        "outputs": [_value(_as_argument(arg), graph) for arg in outputs],
-    }
+        graph, ranges = model["graph_module"]["graph"], model["range_constraints"]
+        signature = model["graph_module"]["signature"]
+        inputs = [spec["user_input"]["arg"] for spec in signature["input_specs"] if "user_input" in spec]
+        outputs = [spec["user_output"]["arg"] for spec in signature["output_specs"] if "user_output" in spec]
+        return {
+            "inputs": [
+                {"name": _name(arg), **_value(arg, graph), "ranges": _ranges(arg, graph, ranges)} for arg in inputs
+            ],
+            "outputs": [_value(arg, graph) for arg in outputs],
+        }
 
 
 def canonical_graph(model: Mapping[str, Any]) -> Json:
-    """The part of a models/*.json that has a meaning, symbols renamed by first use: the inputs first, in their order."""
+    """The part of a models/*.json that has a meaning; symbols renamed by first use, the inputs first in their order."""
     symbols: dict[str, str] = {}
     graph = model["graph_module"]["graph"]
     for argument in graph["inputs"]:
         _kept(_meta(argument, graph), symbols)
-    kept = {key: value for key, value in model.items() if key not in ("torch_version", "schema_version", "range_constraints")}
-    body = _kept(kept, symbols)
-    ranges = {_WORD.sub(lambda word: symbols.get(word[0], word[0]), key): value for key, value in model["range_constraints"].items()}
+    body = _kept({key: value for key, value in model.items() if key not in _ASIDE}, symbols)
+    ranges = {
+        _WORD.sub(lambda word: symbols.get(word[0], word[0]), expression): bounds
+        for expression, bounds in model["range_constraints"].items()
+    }
     return {"model": body, "ranges": ranges, "schema": model["schema_version"]["major"]}
 
 
 def _kept(value: Any, symbols: dict[str, str]) -> Any:
-    """A part of the model without what has no meaning. Mappings are walked by sorted key, so that first use is one order."""
+    """A part of the model without what has no meaning. Keys are walked sorted, so that there is one first use."""
     if isinstance(value, list):
         return [_kept(item, symbols) for item in value]
     if not isinstance(value, dict):
         return value
     if isinstance(value.get("expr_str"), str):
-        expression = _SYMBOL.sub(lambda found: f"Symbol('{symbols.setdefault(found[1], f'${len(symbols)}')}'", value["expr_str"])
-        return {**{key: _kept(item, symbols) for key, item in sorted(value.items()) if key != "hint"}, "expr_str": expression}
+
+        def renamed(found: re.Match[str]) -> str:
+            return f"Symbol('{symbols.setdefault(found[1], f'${len(symbols)}')}'"
+
+        value = {**value, "expr_str": _SYMBOL.sub(renamed, value["expr_str"])}
+        value.pop("hint", None)
     if isinstance(value.get("target"), str) and isinstance(value.get("metadata"), dict):
         metadata = {key: item for key, item in value["metadata"].items() if key not in _NODE_METADATA}
         value = {**value, "metadata": metadata}
@@ -164,11 +183,7 @@ def _tensors(archive: Archive, config_name: str, used: set[str]) -> Json:
         parts[part_of[name]] = payload[start:stop]
         shared = sharing[member] > 1
         described[name] = {**_facts(entry, shared), "shares_storage_with": first[member] if shared else None}
-    try:
-        digests = digest_payloads(parts)
-    finally:
-        for part in parts.values():
-            part.release()
+    digests = digest_payloads(parts)
     tensors = {name: {**facts, "digest": digests[part_of[name]]} for name, facts in described.items()}
     return {"digest": _digest("tensors", tensors), "tensors": tensors}
 
@@ -197,11 +212,13 @@ def _stretch(name: str, entry: Mapping[str, Any], size: int) -> tuple[int, int]:
     if not all(isinstance(number, int) and number >= 0 for number in (*sizes, *strides, offset)):
         return 0, size
     item = _DTYPES[meta["dtype"]][1]
-    elements = 1 + sum((length - 1) * stride for length, stride in zip(sizes, strides, strict=True)) if all(sizes) else 0
+    if not all(sizes):
+        return 0, 0
+    elements = 1 + sum((length - 1) * stride for length, stride in zip(sizes, strides, strict=True))
     start, stop = offset * item, (offset + elements) * item
     if stop > size:
         raise ValueError(f"The tensor {name} is truncated: it takes {stop} bytes, and its payload has {size}.")
-    return (start, stop) if elements else (0, 0)
+    return start, stop
 
 
 def _plain(size: Mapping[str, Any]) -> Any:
@@ -213,10 +230,6 @@ def dtype_name(number: int) -> str:
     return _DTYPES[number][0] if number in _DTYPES else f"scalar_type_{number}"
 
 
-def _as_argument(arg: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"as_tensor": arg} if "name" in arg else arg
-
-
 def _name(arg: Mapping[str, Any]) -> str:
     (value,) = arg.values()
     return str(value.get("name", value.get("as_name", ""))) if isinstance(value, dict) else ""
@@ -224,10 +237,8 @@ def _name(arg: Mapping[str, Any]) -> str:
 
 def _meta(arg: Mapping[str, Any], graph: Mapping[str, Any]) -> Any:
     """What the graph says about the value that an argument names."""
-    for table, kind in (("tensor_values", "as_tensor"), ("sym_int_values", "as_sym_int"), ("sym_float_values", "as_sym_float")):
-        if kind in arg:
-            return graph.get(table, {}).get(_name(arg))
-    return None
+    tables = [graph.get(table, {}) for kind, table in _TABLES.items() if kind in arg]
+    return tables[0].get(_name(arg)) if tables else None
 
 
 def _value(arg: Mapping[str, Any], graph: Mapping[str, Any]) -> dict[str, Json]:
@@ -260,7 +271,7 @@ def _expressions(value: Any) -> Iterator[str]:
 
 
 def expression_text(text: str) -> str:
-    """A size as people write it, from sympy's constructor text: "Mul(Integer(2), Symbol('s0'))" -> "2*s0". Nothing is run."""
+    """A size as people write it, from sympy's constructor text: "Mul(Integer(2), Symbol('s0'))" is "2*s0"."""
     try:
         return _text(ast.parse(text, mode="eval").body)[0]
     except (SyntaxError, ValueError):
@@ -281,16 +292,16 @@ def _text(node: ast.expr) -> tuple[str, int]:
     parts = [_text(arg) for arg in node.args]
     if name in _JOINED and len(parts) > 1:
         sign, binds = _JOINED[name]
-        # // and ** do not associate: their operands are bracketed from the same level on.
+        # // and ** do not associate: what binds as they do is bracketed too.
         least = binds if name in ("Add", "Mul") else binds + 1
-        return sign.join(f"({text})" if tight < least and not (name == "Add" and tight == 1) else text for text, tight in parts), binds
+        joined = sign.join(f"({text})" if tight < least else text for text, tight in parts)
+        return joined.replace(" + -", " - ") if name == "Add" else joined, binds
     return f"{name}({', '.join(text for text, _ in parts)})", 4
 
 
 def _models(archive: Archive) -> list[str]:
-    names = sorted(
-        name.removeprefix("models/").removesuffix(".json") for name in archive.names if name.startswith("models/") and name.endswith(".json")
-    )
+    members = [name for name in archive.names if name.startswith("models/") and name.endswith(".json")]
+    names = sorted(name.removeprefix("models/").removesuffix(".json") for name in members)
     if not names:
         raise ValueError(f"{archive.path.name} is no saved program: it holds no models/*.json.")
     return names
@@ -304,18 +315,14 @@ def _load(archive: Archive, name: str) -> Any:
         raise ValueError(f"{archive.path.name} is damaged: {name} is no JSON ({error}).") from error
 
 
-class _json_errors:  # noqa: N801
+@contextmanager
+def _schema_errors(path: Path) -> Iterator[None]:
     """A program that lacks what the schema promises, or nests beyond reason, as one ValueError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KeyError | TypeError | AttributeError | RecursionError | StopIteration):
-            raise ValueError(f"{self._path.name} is no program as torch.export saves it: {type(error).__name__} {error}.") from error
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise ValueError(f"{path.name} is no program as torch.export saves it: {reason}.") from error
 
 
 def _digest(kind: str, value: Json) -> str:

@@ -174,6 +174,7 @@ def _patch_torch_tensorrt() -> None:
 def _patch_compiler(bounds: Bounds) -> None:
     import torch
     from torch_tensorrt.dynamo import _compiler
+    from torch_tensorrt.dynamo.lowering import _decompositions
     from torch_tensorrt.dynamo.partitioning import common
 
     # Fault: the parts left to PyTorch are moved to the GPU; their weights stay on the CPU until they are loaded.
@@ -186,6 +187,19 @@ def _patch_compiler(bounds: Bounds) -> None:
     # (The pass is a function of its module's name; only the import system tells the module.)
     autocast: Any = importlib.import_module("torch_tensorrt.dynamo.lowering.passes.rule_based_autocast")
     autocast.is_tensor_node = lambda node: getattr(getattr(node.meta.get("val"), "dtype", None), "is_floating_point", False)
+    # Fault (2.11): the softmax of attention's plain formula has neither a converter nor a decomposition.
+    softmax = torch.ops.aten._safe_softmax.default
+    _decompositions.TORCH_TRT_DECOMPOSITIONS.setdefault(softmax, _safe_softmax)
     if hasattr(_compiler, "_build_user_symbol_bounds"):
         # Fault (2.14): compares the same narrowed ranges with the inputs and refuses.
         _compiler._build_user_symbol_bounds = lambda *_, **__: {}
+
+
+def _safe_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
+    """Softmax with zeros in place of NaN where a whole row is masked by -inf; torch's own formula has an `all`,
+    which 2.11 cannot convert either."""
+    import torch
+
+    out = torch.softmax(x, dim, dtype)
+    masked = torch.amin(x.eq(float("-inf")).to(out.dtype), dim, keepdim=True)
+    return torch.where(masked > 0.5, torch.zeros_like(out), out)
