@@ -265,7 +265,7 @@ class Build:
         if reads := result["reads"]:
             record = with_reads(declared, reads["files"], reads["distributions"])
             store.put_reads(key_of(declared), reads)
-        state.entry = Entry(
+        made = Entry(
             key=key_of(record),
             record=record,
             outputs=outputs,
@@ -273,9 +273,9 @@ class Build:
             seconds=result["seconds"],
             peak_memory=peak_memory,
         )
-        store.put(state.entry)
+        state.entry = store.put(made)
         state.must_run = ""
-        self._remember(state, record, state.entry.key)
+        self._remember(state, record, made.key)
 
     def _remember(self, state: StepState, record: KeyInputs, key: str) -> None:
         assert state.entry is not None

@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from trtbuild.digest import Json, canonical
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _DIGEST_SHOWN = 12
+_BARE = re.compile(r"[A-Za-z_][^\s\"',]*")
 _SHOWN = 40
 # How much of what two long values have in common is kept before the place where they part.
 _LEAD = 8
@@ -77,17 +78,17 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _is_list(value: Json) -> bool:
+def _is_list(value: Json) -> TypeGuard[Sequence[Json]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _text(value: Json) -> str:
     if isinstance(value, str):
-        # Bare where it can be mistaken for nothing else.
-        match = _DIGEST.fullmatch(value)
-        if match:
+        if match := _DIGEST.fullmatch(value):
             return match[1][:_DIGEST_SHOWN]
-        return value if re.fullmatch(r"[A-Za-z_][^\s\"',]*", value) and value not in ("true", "false", "null") else json.dumps(value)
+        # Quotes only where it could be taken for a number, for null, or for more than one word.
+        bare = _BARE.fullmatch(value) and value not in ("true", "false", "null")
+        return value if bare else json.dumps(value)
     return json.dumps(value, sort_keys=True)
 
 

@@ -38,7 +38,7 @@ class LocalExecutor:
 
     def warm(self) -> None:
         """Start the servers; they import while the caller goes on."""
-        if self._pool is None and self._layers:
+        if self._pool is None:
             from trtbuild.worker.pool import Pool
 
             self._pool = Pool(self._layers, self._log)

@@ -10,28 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-SOURCE = """
-import torch
-
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = torch.nn.Linear(4, 8)
-        self.second = torch.nn.Linear(8, 4)
-        self.register_buffer("offset", torch.arange(8.0))
-
-    def forward(self, x):
-        hidden = self.first(x)
-        hidden = torch.nn.functional.gelu(hidden) * 2.0 + self.offset
-        return {"out": self.second(hidden) + torch.tensor([1.0, 2.0, 3.0, 4.0])}
-"""
+from digest_samples import SOURCE, MakeEngine, SaveProgram
 
 ENGINES = Path(__file__).with_name("make_engine.py")
-
-SaveProgram = Callable[..., Path]
-MakeEngine = Callable[..., bytes]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Build one small TensorRT-RTX engine for a GPU that need not be there: make_engine.py KIND TARGET [name=value ...].
 
-conv and mlp have a dynamic batch; mobile is built of MobileNet's blocks, image has dynamic height and width as well: those
-are the networks whose engines differ from run to run.
+conv and mlp have a dynamic batch; mobile is built of MobileNet's blocks, and image has dynamic height and width too:
+those are the networks whose engines differ from run to run.
 """
 
 from __future__ import annotations

@@ -207,11 +207,11 @@ class _Writer:
     def add(self, name: bytes, data: memoryview, crc: int) -> None:
         offset, size = self._at, len(data)
         large, far = size >= _ZIP64_FROM, offset >= _ZIP64_FROM
-        wide = (struct.pack("<QQ", size, size) if large else b"") + (struct.pack("<Q", offset) if far else b"")
-        zip64 = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
+        # Where a member lies, miniz leaves its stored size 0; readers take it from the directory.
+        zip64, here = (_zip64(size, stored, offset, large, far) for stored in (size, 0))
         fixed = offset + _LOCAL.size + len(name) + len(zip64) + 4
         padding = -fixed % ALIGNMENT
-        extra = zip64 + struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+        extra = here + struct.pack("<2sH", b"FB", padding) + b"Z" * padding
         self._write(_LOCAL.pack(b"PK\x03\x04", 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(name), len(extra)))
         self._write(name + extra)
         self._write(data)
@@ -234,6 +234,11 @@ class _Writer:
     def _write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._at += len(data)
+
+
+def _zip64(size: int, stored: int, offset: int, large: bool, far: bool) -> bytes:
+    numbers = [*((size, stored) if large else ()), *((offset,) if far else ())]
+    return struct.pack(f"<HH{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
 
 
 def digest_payloads(payloads: Mapping[Key, memoryview]) -> dict[Key, str]:

@@ -6,8 +6,8 @@ not differ. Seen in the files of TensorRT-RTX 1.4.0 and 1.6.1, which write
 
     0x00  "vtrt", u32 0                     0x30  u32 CUDA version (13040), u32 0
     0x08  u64 number of sections            0x40  per section: the tag backwards ("NGNE"), u32 0, u64 offset, u64 size
-    0x10  u64 size of the file              ENGN  the engine; WGHT, its weights, always last
-    0x18  four bytes of TensorRT version
+    0x10  u64 size of the file              ENGN  the engine; WGHT  its weights
+    0x18  four bytes of TensorRT version    at the end four bytes in no section
 
 and inside ENGN
 - the graph compiler's programs, each as "NLYM", u32 version, u64 length, text. Its lines are statements ("mul={ ... }")

@@ -17,6 +17,7 @@ may share a store and a process killed at any moment leaves nothing that looks d
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -125,11 +126,12 @@ class LocalStore:
         entry = Entry.from_json(data)
         return entry if all(self.has(output) for output in entry.outputs.values()) else None
 
-    def put(self, entry: Entry) -> None:
-        """Store an entry whose blobs are stored."""
+    def put(self, entry: Entry) -> Entry:
+        """Store an entry whose blobs are stored; returned as a later run will read it."""
         path = self._sharded("entries-v1", entry.key, ".json")
         with saying_what("store an entry", path):
             write_json(path, entry.to_json())
+        return Entry.from_json(json.loads(json.dumps(entry.to_json(), sort_keys=True)))
 
     # what stages were seen to read
 

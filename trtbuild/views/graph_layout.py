@@ -51,10 +51,13 @@ class Layout:
 
 def columns_of(text: str) -> int:
     """How many fixed-width characters a text is wide: wide ones count two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return sum(map(_columns_of_one, text))
+
+
+def _columns_of_one(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def layout_of(drawing: Drawing) -> Layout:
@@ -99,11 +102,14 @@ def _middles(drawing: Drawing, columns: list[list[str]]) -> dict[str, float]:
     below = _tree(drawing)
     middles: dict[str, float] = {}
     y = MARGIN
+    row = 0.0
     for id in _walk(drawing, below):
+        # A row is as high as the highest box of those that stand alone in it.
+        row = max(row, _height(nodes[id])) if len(below[id]) < 2 else 0.0
         if not below[id]:
-            height = _height(nodes[id])
-            middles[id] = y + height / 2
-            y += height + ROW_GAP
+            middles[id] = y + row / 2
+            y += row + ROW_GAP
+            row = 0.0
     for column in reversed(columns):
         for id in column:
             if below[id]:

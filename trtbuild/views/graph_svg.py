@@ -15,20 +15,24 @@ text { font: 11.5px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace
 .box { stroke: #374151; stroke-width: 1 }
 .unbuildable .box { stroke-dasharray: 5 4 }
 .edge { fill: none; stroke: #6b7280; stroke-width: 1.2; marker-end: url(#arrow) }"""
+_ARROW = (
+    '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0L8 4L0 8z" fill="#6b7280"/></marker></defs>'
+)
 
 
 def svg_from_drawing(drawing: Drawing) -> str:
     """Columns from left to right; every text is held to the width of its box, whatever font is found."""
     layout = layout_of(drawing)
-    size = f'width="{_n(layout.width)}" height="{_n(layout.height)}" viewBox="0 0 {_n(layout.width)} {_n(layout.height)}"'
+    width, height = _n(layout.width), _n(layout.height)
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="plan-title plan-desc">',
             f'  <title id="plan-title">{_text(f"Build plan: {drawing.summary}")}</title>',
             f'  <desc id="plan-desc">{_text(_description(drawing))}</desc>',
             f"  <style>\n{_STYLE}\n  </style>",
-            '  <defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path d="M0 0L8 4L0 8z" fill="#6b7280"/></marker></defs>',
+            f"  {_ARROW}",
             '  <rect width="100%" height="100%" fill="#ffffff"/>',
             *(_edge(edge, layout) for edge in drawing.edges),
             *(line for node in drawing.nodes for line in _node(node, layout.boxes[node.id])),
@@ -39,19 +43,19 @@ def svg_from_drawing(drawing: Drawing) -> str:
 
 def _description(drawing: Drawing) -> str:
     links = [f"{edge.source} leads to {edge.target.removeprefix('artifact:')}." for edge in drawing.edges]
-    missing = [f"{node.label[0]} cannot be built here: {node.note}." for node in drawing.nodes if node.kind == "unbuildable"]
+    left_out = [node for node in drawing.nodes if node.kind == "unbuildable"]
+    missing = [f"{node.label[0]} cannot be built here: {node.note}." for node in left_out]
     return " ".join([*links, *missing]) or "The plan is empty."
 
 
 def _edge(edge: Edge, layout: Layout) -> str:
     start, end = layout.boxes[edge.source], layout.boxes[edge.target]
+    y1, y2 = _n(start.middle), _n(end.middle)
     bend = (end.x - start.right) / 2
-    path = (
-        f"M{_n(start.right)} {_n(start.middle)}"
-        f"C{_n(start.right + bend)} {_n(start.middle)} {_n(end.x - bend)} {_n(end.middle)} {_n(end.x)} {_n(end.middle)}"
-    )
-    title = f"<title>{_text(edge.slot)}</title>" if edge.slot else ""
-    return f'  <path class="edge" d="{path}">{title}</path>' if title else f'  <path class="edge" d="{path}"/>'
+    path = f"M{_n(start.right)} {y1}C{_n(start.right + bend)} {y1} {_n(end.x - bend)} {y2} {_n(end.x)} {y2}"
+    if not edge.slot:
+        return f'  <path class="edge" d="{path}"/>'
+    return f'  <path class="edge" d="{path}"><title>{_text(edge.slot)}</title></path>'
 
 
 def _node(node: Node, box: Box) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """A plan as a tree of plain ASCII: each step under the first of its needs, told once and referred to after.
 
-    resnet/trace/fp32 (cached)
-    |- resnet/compile/linux/fp32 (run)
-    |  |  also resnet/compile/windows/fp32
-    |  `- resnet/export/linux/fp32/engine (unknown)
-    |        => resnet/linux/fp32/model.engine
-    `- resnet/onnx/fp32 (cached)
-          => resnet/linux/fp32/model.onnx
+resnet/trace/fp32 (cached)
+|- resnet/compile/linux/fp32 (run)
+|  |  also resnet/compile/windows/fp32
+|  `- resnet/export/linux/fp32/engine (unknown)
+|        => resnet/linux/fp32/model.engine
+`- resnet/onnx/fp32 (cached)
+      => resnet/linux/fp32/model.onnx
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _tree(plan: Plan, status: Mapping[str, str]) -> Iterator[str]:
 
 def _left_out(cell: Cell) -> Iterator[str]:
     yield f"  {cell.name}"
+    # Not inside words: they may be paths and settings.
+    wrapper = textwrap.TextWrapper(WIDTH - 4, break_long_words=False, break_on_hyphens=False)
     for text in (cell.reason, cell.hint):
-        yield from textwrap.wrap(
-            text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
+        yield from (f"    {line}" for line in wrapper.wrap(text))

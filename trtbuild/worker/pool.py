@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 from trtbuild.errors import MachineError
 from trtbuild.files import read_json, saying_what
 from trtbuild.host import cpu_capability
+
+LAYERS = ("torch", "tensorrt")
 
 # What a stage may see of the environment: places and proxies, nothing that changes an output. The rest is dropped,
 # since nothing outside the key may.
@@ -59,19 +61,23 @@ class Outcome:
 
 
 class Pool:
-    """The servers of one run. Starting returns at once; a server that cannot start is told by `next_done`."""
+    """The servers of one run; those of `layers` are warmed at once, the others when a job needs them.
 
-    def __init__(self, layers: Iterable[str], log: Path) -> None:
+    Starting returns at once; a server that cannot start is told by `next_done`.
+    """
+
+    def __init__(self, layers: Collection[str], log: Path) -> None:
         self._log = log
         self._sockets: dict[str, socket.socket] = {}
         self._rest: dict[str, bytes] = {}
         command = [sys.executable, "-P", "-m", "trtbuild.worker.server"]
         far: list[socket.socket] = []
-        for layer in dict.fromkeys(["torch", *layers]):
+        for layer in LAYERS:
             near, other = socket.socketpair()
             self._sockets[layer], self._rest[layer] = near, b""
             far.append(other)
             command += [f"--{layer}", str(other.fileno())]
+        command += ["--eager"] if "tensorrt" in layers else []
         environment = worker_environment()
         package = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])

@@ -9,7 +9,9 @@ A request is a line {"job": folder}; the answer a line {"job", "status", "peak"}
 os.waitstatus_to_exitcode gives it. A server whose socket closes kills its children and ends: a trtbuild that was
 killed leaves no process behind.
 
-    python -m trtbuild.worker.server --torch FD [--tensorrt FD]
+    python -m trtbuild.worker.server --torch FD --tensorrt FD [--eager]
+
+The second layer is forked with the first request for it, or at once where it is known to be needed (--eager).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -32,14 +35,16 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--torch", type=int, required=True)
-    parser.add_argument("--tensorrt", type=int)
+    parser.add_argument("--tensorrt", type=int, required=True)
+    parser.add_argument("--eager", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch_layer = socket.socket(fileno=options.torch)
-    tensorrt_layer = socket.socket(fileno=options.tensorrt) if options.tensorrt is not None else None
+    tensorrt_layer = socket.socket(fileno=options.tensorrt)
     if not _load(torch_layer, _import_torch):
         return
-    if tensorrt_layer is not None:
+
+    def fork_tensorrt() -> None:
         if os.fork() == 0:
             torch_layer.close()
             die_with_parent()
@@ -47,7 +52,12 @@ def main() -> None:
                 _serve(tensorrt_layer)
             os._exit(0)
         tensorrt_layer.close()
-    _serve(torch_layer)
+
+    if options.eager:
+        fork_tensorrt()
+        _serve(torch_layer)
+    else:
+        _serve(torch_layer, {tensorrt_layer.fileno(): fork_tensorrt})
 
 
 def die_with_parent() -> None:
@@ -87,14 +97,20 @@ def _say(control: socket.socket, message: dict[str, Any]) -> None:
         control.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _serve(control: socket.socket) -> None:
+def _serve(control: socket.socket, once: Mapping[int, Callable[[], None]] = MappingProxyType({})) -> None:
+    """Answer requests until the socket closes; `once` says what to do when another descriptor is first written to."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
+    for fd in once:
+        poll.register(fd, select.POLLIN)
     running: dict[int, tuple[int, str]] = {}
     rest = b""
     while True:
         for fd, _ in poll.poll():
-            if fd in running:
+            if fd in once:
+                poll.unregister(fd)
+                once[fd]()
+            elif fd in running:
                 pid, job = running.pop(fd)
                 _, status, usage = os.wait4(pid, 0)
                 poll.unregister(fd)

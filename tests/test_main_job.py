@@ -1,0 +1,314 @@
+"""The main job with real engines: what runs again after which change, and what `explain` says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import RECIPE, STATIC, Project, kill_when
+
+TRACE, COMPILE, EXPORT = "net/trace/fp32", "net/compile/linux/fp32", "net/export/linux/fp32/engine"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project built once; tests that change it copy it."""
+    project = Project(tmp_path_factory.mktemp("built") / "net")
+    done = project.run()
+    assert done.code == 0, done.err
+    assert done.ran() == [TRACE, COMPILE, EXPORT]
+    return project
+
+
+@pytest.fixture
+def copied(built: Project, tmp_path: Path) -> Project:
+    """A copy of the built project with its cache, in another folder."""
+    import shutil
+
+    shutil.copytree(built.root, tmp_path / "copy")
+    return Project(tmp_path / "copy")
+
+
+def test_a_second_run_does_nothing_and_touches_nothing(built: Project) -> None:
+    before = built.artifacts()
+    done = built.run(PYTHONPROFILEIMPORTTIME="1")
+    assert done.code == 0 and done.ran() == []
+    assert built.artifacts() == before
+    imported = {line.split("|")[-1].strip().partition(".")[0] for line in done.err.splitlines() if line.startswith("import time:")}
+    assert "trtbuild" in imported
+    assert imported.isdisjoint({"torch", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "networkx", "pydantic", "rich", "numpy"})
+
+
+def test_the_engine_is_one_and_the_manifest_describes_it(built: Project) -> None:
+    manifest = json.loads((built.root / "dist/net/linux/fp32/manifest.json").read_bytes())
+    engine = (built.root / "dist/net/linux/fp32/model.engine").read_bytes()
+    assert engine[:4] == b"vtrt"
+    assert manifest["files"] == [{"format": "engine", "path": "model.engine", "digest": manifest["files"][0]["digest"], "bytes": len(engine)}]
+    assert manifest["inputs"][0]["shape"] == ["batch", 3, 16, 16]
+    assert manifest["inputs"][0]["ranges"] == {"batch": {"min": 1, "opt": 4, "max": 8}}
+    assert manifest["engines"][0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3, 16, 16]}]
+    assert manifest["engines"][0]["outputs"][0]["shape"] == [-1, 4]
+    assert manifest["engines"][0]["layer_types"]["CONVOLUTION float32"] == 1
+    assert manifest["partitions"]["pytorch"] == []
+    assert manifest["target"]["compute_capability"] == ["8.9"]
+    assert manifest["verification"]["status"] == "pending"
+    assert [stage["kind"] for stage in manifest["stages"]] == ["trace", "compile", "export"]
+    assert "models/nets.py" in manifest["sources"]
+
+
+def test_a_copy_in_another_folder_is_cached(copied: Project) -> None:
+    assert copied.run().ran() == []
+
+
+def rename_variable(project: Project) -> None:
+    project.edit(project.model, "        self.slope = slope\n", "        # A comment, and lines moved.\n\n        self.slope = slope\n")
+
+
+def one_op(project: Project) -> None:
+    project.edit(project.model, "x = torch.relu(x * 2.0 + 1.0)", "x = torch.tanh(x * 2.0 + 1.0)")
+
+
+def one_constant(project: Project) -> None:
+    project.edit(project.model, "slope: float = 0.1", "slope: float = 0.30000001")
+
+
+def one_bound(project: Project) -> None:
+    project.edit(project.recipe, "max = 8", "max = 9")
+
+
+def one_opt(project: Project) -> None:
+    project.edit(project.recipe, "opt = 4", "opt = 2")
+
+
+def one_setting(project: Project) -> None:
+    project.edit(project.recipe, "min_block_size = 1\n", "min_block_size = 1\noptimization_level = 2\n")
+
+
+def the_capability(project: Project) -> None:
+    project.edit(project.recipe, '["8.9"]', '["8.6"]')
+
+
+EDITS: list[tuple[Callable[[Project], None], list[str], str, str]] = [
+    (rename_variable, [TRACE], TRACE, 'reads["models/nets.py"]'),
+    (one_op, [TRACE, COMPILE, EXPORT], TRACE, 'reads["models/nets.py"]'),
+    (one_constant, [TRACE, COMPILE, EXPORT], TRACE, 'reads["models/nets.py"]'),
+    (one_bound, [TRACE, COMPILE, EXPORT], COMPILE, "dims.batch.max 8 -> 9"),
+    # The size that is tuned for is no part of the program's meaning: the trace is made again, and the engine for it.
+    (one_opt, [TRACE, COMPILE, EXPORT], COMPILE, "dims.batch.opt 4 -> 2"),
+    (one_setting, [COMPILE], COMPILE, "options.optimization_level"),
+    (the_capability, [COMPILE, EXPORT], COMPILE, "8.9"),
+]
+
+
+@pytest.mark.parametrize(("edit", "runs", "stage", "named"), EDITS, ids=[edit[0].__name__ for edit in EDITS])
+def test_an_edit_runs_exactly_what_depends_on_it_and_explain_names_it(
+    copied: Project, edit: Callable[[Project], None], runs: list[str], stage: str, named: str
+) -> None:
+    edit(copied)
+    planned = {found["id"]: found["action"] for found in copied.trtbuild("plan", "net.toml", "--json").json["stages"]}
+    done = copied.run()
+    assert done.code == 0, done.err
+    assert [id for id in done.ran() if id != EXPORT] == [id for id in runs if id != EXPORT]
+    assert planned[runs[0]] == "run"
+    assert all(planned[id] == "cached" for id in (TRACE, COMPILE, EXPORT) if id not in runs and (TRACE, COMPILE, EXPORT).index(id) < (TRACE, COMPILE, EXPORT).index(runs[0]))
+    assert named in " ".join(copied.explain(stage).split())
+
+
+def test_before_a_run_explain_names_what_changed_too(copied: Project) -> None:
+    one_constant(copied)
+    assert 'reads["models/nets.py"]' in copied.explain("trace/fp32")
+    assert "not known yet" in copied.explain("compile/linux/fp32")
+
+
+def test_another_precision_adds_its_own_stages_only(copied: Project) -> None:
+    copied.edit(copied.recipe, 'precision = ["fp32"]', 'precision = ["fp32", "tf32", "fp16"]')
+    done = copied.run()
+    assert done.code == 0, done.err
+    assert sorted(done.ran()) == sorted(
+        ["net/trace/fp16", "net/compile/linux/tf32", "net/export/linux/tf32/engine", "net/compile/linux/fp16", "net/export/linux/fp16/engine"]
+    )
+    manifest = json.loads((copied.root / "dist/net/linux/fp16/manifest.json").read_bytes())
+    assert manifest["engines"][0]["inputs"][0]["dtype"] == "float16"
+    assert "CONVOLUTION float16" in manifest["engines"][0]["layer_types"]
+
+
+def test_another_version_in_the_toolchain_runs_what_uses_it(copied: Project, tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    (newer / "torch_tensorrt_rtx-99.0.dist-info").mkdir(parents=True)
+    # Only the metadata is of another version: the key must change although nothing else does.
+    done = copied.run(first_on_path=str(newer))
+    assert done.code == 0, done.err
+    assert TRACE not in done.ran() and COMPILE in done.ran()
+    explained = copied.trtbuild("explain", "net.toml", "compile/linux/fp32", first_on_path=str(newer)).out
+    assert "toolchain.torch-tensorrt-rtx" in explained and "99.0" in explained
+
+
+def weights_of(project: Project, path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; sys.path.insert(0, 'models'); import torch, nets; from safetensors.torch import save_file; torch.manual_seed(3); save_file(nets.Net().state_dict(), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(path)], cwd=project.root, check=True)
+
+
+def test_one_weight_bit_runs_all_and_is_named(tmp_path: Path) -> None:
+    project = Project(tmp_path / "net", model='weights = "w.safetensors"')
+    weights = project.root / "w.safetensors"
+    weights_of(project, weights)
+    assert project.run().ran() == [TRACE, COMPILE, EXPORT]
+    first = (project.root / "dist/net/linux/fp32/model.engine").read_bytes()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    done = project.run()
+    assert done.ran() == [TRACE, COMPILE, EXPORT]
+    assert "files.weights" in project.explain("trace/fp32")
+    assert "program.pt2" in project.explain("compile/linux/fp32")
+    second = (project.root / "dist/net/linux/fp32/model.engine").read_bytes()
+    assert len(first) == len(second) and first != second
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    assert project.run().ran() == []
+    assert (project.root / "dist/net/linux/fp32/model.engine").read_bytes() == first
+
+
+def test_two_clones_have_equal_keys_and_equal_static_engines(tmp_path: Path) -> None:
+    one, other = Project(tmp_path / "a/one", STATIC), Project(tmp_path / "b/deeper/other", STATIC)
+    results = [project.run() for project in (one, other)]
+    assert all(done.code == 0 for done in results), results[0].err
+    keys = [{stage["id"]: stage["key"] for stage in done.json["stages"]} for done in results]
+    assert keys[0] == keys[1]
+    path = "dist/net/linux/fp32/model.engine"
+    assert (one.root / path).read_bytes() == (other.root / path).read_bytes()
+
+
+def test_two_clones_have_equal_keys_and_canonical_digests_with_a_dynamic_batch(built: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "clone")
+    mine, theirs = built.run().json["stages"], other.run().json["stages"]
+    assert [stage["key"] for stage in mine] == [stage["key"] for stage in theirs]
+
+    def meanings(project: Project) -> dict[str, str]:
+        entries = [json.loads(path.read_bytes()) for path in (project.root / "cache/entries-v1").glob("*/*.json")]
+        return {f"{entry['key']} {name}": output["canonical"] for entry in entries for name, output in entry["outputs"].items()}
+
+    assert meanings(other).items() <= meanings(built).items()
+
+
+def test_the_environment_outside_the_key_changes_nothing(built: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "clone")
+    done = other.run("-j", "1", PYTHONHASHSEED="123", LANG="de_DE.UTF-8", TZ="Asia/Tokyo", OMP_NUM_THREADS="2", ATEN_CPU_CAPABILITY="default", MY_OWN="1")
+    assert done.code == 0, done.err
+    assert [stage["key"] for stage in done.json["stages"]] == [stage["key"] for stage in built.run().json["stages"]]
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_build_killed_at_any_moment_leaves_nothing_that_a_later_run_takes_for_done(tmp_path: Path, moment: int) -> None:
+    project = Project(tmp_path / "net")
+    cache = project.root / "cache"
+    marks: list[Callable[[], bool]] = [
+        lambda: (cache / "format.json").exists(),
+        lambda: any((cache / "tmp").glob("*/net~trace~fp32/out/*")),
+        lambda: any((cache / "blobs-v1").glob("*/*")),
+        lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/log")),
+        lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/out/engines/*")),
+        lambda: any((project.root / "dist").rglob(".model.engine.*")) or any((project.root / "dist").rglob("model.engine")),
+    ]
+    kill_when(project.start("run", "net.toml"), marks[moment], after=0.01)
+    done = project.run()
+    assert done.code == 0, done.err
+    assert project.run().ran() == []
+    manifest = json.loads((project.root / "dist/net/linux/fp32/manifest.json").read_bytes())
+    from trtbuild.digest import digest_file
+
+    assert manifest["files"][0]["digest"] == f"sha256:{digest_file(project.root / 'dist/net/linux/fp32/model.engine')}"
+    assert not any((cache / "tmp").iterdir()) and not list((project.root / "dist").rglob(".model*"))
+
+
+def test_a_killed_trtbuild_leaves_no_worker_behind(tmp_path: Path) -> None:
+    project = Project(tmp_path / "net")
+    process = project.start("run", "net.toml")
+    kill_when(process, lambda: any((project.root / "cache/tmp").glob("*/net~trace~fp32/log")))
+
+    def alive() -> list[str]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    where = os.readlink(folder / "cwd")
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                except OSError:
+                    continue
+                if where.startswith(str(project.root)) and state != "Z":
+                    found.append(folder.name)
+        return found
+
+    deadline = time.monotonic() + 15
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive() == []
+
+
+def test_interrupting_says_so_and_keeps_what_was_finished(tmp_path: Path) -> None:
+    project = Project(tmp_path / "net")
+    process = project.start("run", "net.toml")
+    deadline = time.monotonic() + 60
+    while not any((project.root / "cache/entries-v1").glob("*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    done = project.run()
+    assert done.code == 0 and TRACE not in done.ran()
+
+
+def test_two_runs_at_once_build_each_stage_once(tmp_path: Path) -> None:
+    project = Project(tmp_path / "net")
+    processes = [project.start("run", "net.toml", "--json") for _ in range(2)]
+    results = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    statuses = [{stage["id"]: stage["status"] for stage in json.loads(out)["stages"]} for out, _ in results]
+    for id in (TRACE, COMPILE, EXPORT):
+        assert sorted(found[id] for found in statuses) == ["cached", "ran"]
+
+
+def test_a_damaged_blob_is_rebuilt_and_said(copied: Project) -> None:
+    engine = copied.root / "dist/net/linux/fp32/model.engine"
+    size = engine.stat().st_size
+    blob = next(path for path in (copied.root / "cache/blobs-v1").glob("*/*") if path.stat().st_size == size and path.read_bytes() == engine.read_bytes())
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+    engine.unlink()
+    done = copied.run()
+    assert done.code == 0, done.err
+    assert COMPILE in done.ran() and TRACE not in done.ran()
+    assert engine.read_bytes()[:4] == b"vtrt" and engine.stat().st_size == size
+
+
+def test_a_changed_artifact_is_put_right_without_building(copied: Project) -> None:
+    engine = copied.root / "dist/net/linux/fp32/model.engine"
+    before = engine.read_bytes()
+    engine.write_bytes(b"not this")
+    assert copied.trtbuild("inspect", str(engine)).code == 2
+    done = copied.run()
+    assert done.ran() == [] and engine.read_bytes() == before
+
+
+def test_one_target_can_be_built_by_itself_under_the_same_keys(tmp_path: Path) -> None:
+    text = RECIPE + '\n[targets.windows]\nplatform = "windows-x86_64"\ncompute_capability = ["8.9"]\nformats = ["engine", "exported_program"]\n'
+    project = Project(tmp_path / "net", text)
+    alone = project.run("--target", "windows")
+    assert alone.code == 0, alone.err
+    assert {artifact["format"] for artifact in alone.json["artifacts"]} == {"engine", "exported_program"}
+    whole = project.run()
+    # The Linux engine is the Windows engine: one compile serves both.
+    assert whole.ran() == [EXPORT]
+    linux, windows = (project.root / f"dist/net/{name}/fp32/model.engine" for name in ("linux", "windows"))
+    assert linux.read_bytes() == windows.read_bytes()

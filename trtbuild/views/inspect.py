@@ -1,0 +1,176 @@
+"""A manifest as text: what an artifact is, what it takes and gives, what it was made from, how far it is proven.
+
+A manifest may come from another version of trtbuild: what is absent is left out, what is unknown is passed over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from trtbuild.views.result import human_bytes
+from trtbuild.views.text import aligned, human_seconds
+
+_DIGEST_SHOWN = 12
+_LAYER_TYPES_SHOWN = 3
+
+Record = Mapping[str, Any]
+Rows = list[tuple[str, ...]]
+
+
+def render_manifest(manifest: Record) -> str:
+    """The manifest as people read it."""
+    sections: dict[str, Rows] = {
+        "files": [(_word(file, "path"), *_content(file)) for file in _records(manifest, "files")],
+        "inputs": [_tensor(tensor) for tensor in _records(manifest, "inputs")],
+        "outputs": [_tensor(tensor) for tensor in _records(manifest, "outputs")],
+        "engines": [_engine(engine) for engine in _records(manifest, "engines")],
+        "partitions": list(_partitions(_record(manifest, "partitions"))),
+        "verification": list(_verification(_record(manifest, "verification"))),
+        "toolchain": [(name, str(version)) for name, version in _items(manifest, "toolchain")],
+        "stages": [_stage(stage) for stage in _records(manifest, "stages")],
+        "sources": [(path, _digest(digest) or "not there") for path, digest in _items(manifest, "sources")],
+    }
+    blocks = [_heading(manifest)]
+    blocks += ["\n".join([title, *aligned(rows)]) for title, rows in sections.items() if rows]
+    return "\n\n".join(blocks)
+
+
+def _heading(manifest: Record) -> str:
+    target = _record(manifest, "target")
+    parts = [_word(manifest, "recipe"), _word(target, "name"), _word(manifest, "precision"), _word(manifest, "format")]
+    runs_on = " on ".join(part for part in (_word(target, "runtime"), _word(target, "platform")) if part)
+    rows = [
+        ("runs with", runs_on),
+        ("compute capability", _list_of_words(target, "compute_capability")),
+        ("built by", _built_by(manifest)),
+    ]
+    title = " / ".join(part for part in parts if part) or "an artifact"
+    return "\n".join([title, *aligned([row for row in rows if row[1]])])
+
+
+def _built_by(manifest: Record) -> str:
+    version, seconds = _word(manifest, "trtbuild"), manifest.get("seconds")
+    if seconds is None:
+        spent = [stage.get("seconds") for stage in _records(manifest, "stages")]
+        known = [one for one in spent if _is_number(one)]
+        seconds = sum(known) if known else None
+    took = f"in {human_seconds(seconds)}" if _is_number(seconds) else ""
+    return " ".join(part for part in (f"trtbuild {version}" if version else "", took) if part)
+
+
+def _tensor(tensor: Record) -> tuple[str, ...]:
+    shape = tensor.get("shape")
+    sizes = " x ".join(map(str, shape)) if isinstance(shape, list) and shape else "scalar" if shape == [] else ""
+    ranges = ", ".join(f"{name} {_range(bounds)}" for name, bounds in _record(tensor, "ranges").items())
+    format = _word(tensor, "format")
+    return _word(tensor, "name"), _word(tensor, "dtype"), sizes, ranges, "" if format == "contiguous" else format
+
+
+def _range(bounds: Any) -> str:
+    if not isinstance(bounds, Mapping):
+        return str(bounds)
+    best = f" (best at {bounds['opt']})" if "opt" in bounds else ""
+    return f"{bounds.get('min', '?')} to {bounds.get('max', '?')}{best}"
+
+
+def _engine(engine: Record) -> tuple[str, ...]:
+    layers = engine.get("layers")
+    if isinstance(layers, list):
+        types = Counter(_layer_type(layer) for layer in layers if isinstance(layer, Mapping))
+    else:
+        types = Counter({name: count for name, count in _items(engine, "layer_types") if isinstance(count, int)})
+    shown = [f"{count} x {name}" for name, count in types.most_common(_LAYER_TYPES_SHOWN)]
+    if len(types) > _LAYER_TYPES_SHOWN:
+        shown.append(f"{len(types) - _LAYER_TYPES_SHOWN} more types")
+    layers_text = f"{sum(types.values())} layers: {', '.join(shown)}" if types else ""
+    return _word(engine, "name"), *_content(engine), layers_text
+
+
+def _layer_type(layer: Record) -> str:
+    dtypes = layer.get("dtypes")
+    if isinstance(dtypes, list):
+        precision = "/".join(sorted({str(dtype) for dtype in dtypes}))
+    else:
+        precision = _word(layer, "precision")
+    return f"{_word(layer, 'type') or 'layer'} {precision}".rstrip()
+
+
+def _partitions(partitions: Record) -> Iterator[tuple[str, ...]]:
+    for part in _records(partitions, "tensorrt"):
+        ops = _record(part, "ops") or part
+        counts = [count for count in ops.values() if isinstance(count, int)]
+        yield "TensorRT", _word(part, "engine"), f"{sum(counts)} ops"
+    for part in _records(partitions, "pytorch"):
+        yield "PyTorch", _word(part, "op"), f"{part.get('count', 1)} x", _word(part, "reason")
+
+
+def _verification(verification: Record) -> Iterator[tuple[str, ...]]:
+    if not verification:
+        return
+    yield _word(verification, "status") or "unknown", _word(verification, "reason")
+    for name, value in verification.items():
+        if name in ("status", "reason"):
+            continue
+        if isinstance(value, list):
+            yield from ((name, _facts(item)) for item in value)
+        elif isinstance(value, Mapping):
+            yield from ((str(inner), _facts(item)) for inner, item in value.items())
+        else:
+            yield name, _fact(value)
+
+
+def _facts(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact(fact)}" for name, fact in value.items())
+    return _fact(value)
+
+
+def _fact(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _stage(stage: Record) -> tuple[str, ...]:
+    seconds = stage.get("seconds")
+    key = _digest(stage.get("key"))
+    took = human_seconds(seconds) if _is_number(seconds) else ""
+    return _word(stage, "kind"), _word(stage, "id"), f"key {key}" if key else "", took
+
+
+def _content(record: Record) -> tuple[str, str]:
+    """Size and digest of a file."""
+    count = record.get("bytes")
+    return human_bytes(count) if isinstance(count, int) else "", _digest(record.get("digest"))
+
+
+def _digest(value: Any) -> str:
+    return value.removeprefix("sha256:")[:_DIGEST_SHOWN] if isinstance(value, str) else ""
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _word(record: Record, name: str) -> str:
+    value = record.get(name)
+    return "" if value is None else str(value)
+
+
+def _list_of_words(record: Record, name: str) -> str:
+    value = record.get(name)
+    return ", ".join(map(str, value)) if isinstance(value, list) else _word(record, name)
+
+
+def _items(record: Record, name: str) -> list[tuple[str, Any]]:
+    return sorted(_record(record, name).items(), key=lambda item: item[0])
+
+
+def _record(record: Record, name: str) -> Record:
+    value = record.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _records(record: Record, name: str) -> list[Record]:
+    value = record.get(name)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
