@@ -55,7 +55,13 @@ def trtbuild(workspace: Path) -> Callable[..., Ran]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("TRTBUILD")}
         env |= {"PYTHONPATH": str(ROOT), **environment}
         done = subprocess.run(
-            [sys.executable, "-m", "trtbuild", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
+            [sys.executable, "-m", "trtbuild", *arguments],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 

@@ -15,7 +15,9 @@ from trtbuild.worker.job import perform
 from trtbuild.worker.pool import Outcome
 
 
-def null_step(id: str, needs: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None, **settings: Json) -> Step:
+def null_step(
+    id: str, needs: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None, **settings: Json
+) -> Step:
     """A step of the null kind."""
     return Step(id, "null", settings, needs or {}, files or {})
 

@@ -60,7 +60,15 @@ class Project:
 
     def trtbuild(self, *arguments: str, timeout: float = 400, **environment: str) -> Ran:
         """Run trtbuild in the workspace."""
-        done = subprocess.run(self.command(*arguments), cwd=self.root, env=self.environment(**environment), capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def run(self, *arguments: str, **environment: str) -> Ran:
@@ -69,7 +77,14 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """trtbuild in the background."""
-        return subprocess.Popen(self.command(*arguments), cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "trtbuild", *arguments]
@@ -91,7 +106,9 @@ class Project:
         return {path.relative_to(self.root).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], after: float = 0.0, within: float = 60.0) -> None:
+def kill_when(
+    process: subprocess.Popen[str], ready: Callable[[], bool], after: float = 0.0, within: float = 60.0
+) -> None:
     """SIGKILL a process a while after something has come true, or when it ends by itself."""
     deadline = time.monotonic() + within
     while process.poll() is None and not ready() and time.monotonic() < deadline:

@@ -19,10 +19,14 @@ from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace
 
 
-def build(root: Path, plan: Plan, executor: FakeExecutor | None = None, **options: Any) -> tuple[Build, Recorder, FakeExecutor]:
+def build(
+    root: Path, plan: Plan, executor: FakeExecutor | None = None, **options: Any
+) -> tuple[Build, Recorder, FakeExecutor]:
     executor, recorder = executor or FakeExecutor(), Recorder()
     workspace = Workspace(root, root / "cache", root / "dist")
-    made = Build(plan, Resolver(LocalStore(workspace.cache), workspace, Digests()), Options(**options), recorder, executor)
+    made = Build(
+        plan, Resolver(LocalStore(workspace.cache), workspace, Digests()), Options(**options), recorder, executor
+    )
     made.run()
     return made, recorder, executor
 
@@ -46,7 +50,9 @@ def test_a_second_run_starts_nothing_not_even_an_executor(tmp_path: Path) -> Non
     assert set(recorder.ended().values()) == {"cached"}
 
 
-@pytest.mark.parametrize(("edit", "runs"), [({"a": 2}, ["r/a", "r/b", "r/c"]), ({"b": 2}, ["r/b", "r/c"]), ({"c": 2}, ["r/c"])])
+@pytest.mark.parametrize(
+    ("edit", "runs"), [({"a": 2}, ["r/a", "r/b", "r/c"]), ({"b": 2}, ["r/b", "r/c"]), ({"c": 2}, ["r/c"])]
+)
 def test_an_edit_runs_its_step_and_those_behind_it(tmp_path: Path, edit: dict[str, int], runs: list[str]) -> None:
     build(tmp_path, chain())
     assert build(tmp_path, chain(**edit))[1].started() == runs
@@ -61,7 +67,11 @@ def test_going_back_to_an_old_state_is_cached(tmp_path: Path) -> None:
 def test_the_reason_names_the_key_input_that_changed(tmp_path: Path) -> None:
     build(tmp_path, chain())
     made, _, _ = build(tmp_path, chain(b=2))
-    assert "settings.x" in made.states["r/b"].reason and "1" in made.states["r/b"].reason and "2" in made.states["r/b"].reason
+    assert (
+        "settings.x" in made.states["r/b"].reason
+        and "1" in made.states["r/b"].reason
+        and "2" in made.states["r/b"].reason
+    )
     assert "inputs" in made.states["r/c"].reason
 
 
@@ -88,7 +98,12 @@ def test_after_a_failure_a_later_run_goes_on_where_it_stopped(tmp_path: Path) ->
 
 
 def two_branches() -> Plan:
-    steps = [null_step("r/a", x=1), null_step("r/b", {"in": "r/a"}, x=1), null_step("r/c", {"in": "r/a"}, x=2), null_step("r/d", {"in": "r/c"}, x=3)]
+    steps = [
+        null_step("r/a", x=1),
+        null_step("r/b", {"in": "r/a"}, x=1),
+        null_step("r/c", {"in": "r/a"}, x=2),
+        null_step("r/d", {"in": "r/c"}, x=3),
+    ]
     return null_plan(*steps)
 
 
@@ -148,13 +163,25 @@ def test_an_input_that_changes_while_its_step_runs_stores_nothing(tmp_path: Path
 @st.composite
 def dags(draw: st.DrawFn) -> list[tuple[int, frozenset[int]]]:
     size = draw(st.integers(1, 7))
-    return [(draw(st.integers(0, 2)), draw(st.frozensets(st.integers(0, max(0, n - 1)), max_size=min(n, 3)))) for n in range(size)]
+    return [
+        (draw(st.integers(0, 2)), draw(st.frozensets(st.integers(0, max(0, n - 1)), max_size=min(n, 3))))
+        for n in range(size)
+    ]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(dag=dags(), edits=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=4), victim=st.integers(0, 6), jobs=st.integers(1, 3))
+@given(
+    dag=dags(),
+    edits=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=4),
+    victim=st.integers(0, 6),
+    jobs=st.integers(1, 3),
+)
 def test_random_graphs_edits_and_a_failure_run_exactly_what_a_plain_model_says(
-    tmp_path_factory: pytest.TempPathFactory, dag: list[tuple[int, frozenset[int]]], edits: list[tuple[int, int]], victim: int, jobs: int
+    tmp_path_factory: pytest.TempPathFactory,
+    dag: list[tuple[int, frozenset[int]]],
+    edits: list[tuple[int, int]],
+    victim: int,
+    jobs: int,
 ) -> None:
     root = tmp_path_factory.mktemp("dag")
     values = [value for value, _ in dag]
@@ -164,17 +191,34 @@ def test_random_graphs_edits_and_a_failure_run_exactly_what_a_plain_model_says(
         return f"({n}:{values[n]}:{','.join(content(m) for m in sorted(dag[n][1]) if m < n)})"
 
     def plan() -> Plan:
-        steps = [null_step(f"r/{n}", {f"in{m}": f"r/{m}" for m in sorted(needs) if m < n}, n=n, x=values[n]) for n, (_, needs) in enumerate(dag)]
+        steps = [
+            null_step(f"r/{n}", {f"in{m}": f"r/{m}" for m in sorted(needs) if m < n}, n=n, x=values[n])
+            for n, (_, needs) in enumerate(dag)
+        ]
         return null_plan(*steps)
 
     for round, edit in enumerate([None, *edits]):
         if edit is not None and edit[0] < len(values):
             values[edit[0]] = edit[1]
         failing = f"r/{victim}" if round == 0 else None
-        _, recorder, _ = build(root, plan(), FakeExecutor(lambda step, failing=failing: -11 if step == failing else None), jobs=jobs, keep_going=True)  # type: ignore[misc]
+        _, recorder, _ = build(
+            root,
+            plan(),
+            FakeExecutor(lambda step, failing=failing: -11 if step == failing else None),
+            jobs=jobs,
+            keep_going=True,
+        )  # type: ignore[misc]
         ended = recorder.ended()
         for n in range(len(values)):
             blocked = any(ended[f"r/{m}"] in ("failed", "skipped") for m in dag[n][1] if m < n)
-            expected = "skipped" if blocked else "cached" if content(n) in known else "failed" if f"r/{n}" == failing else "ran"
+            expected = (
+                "skipped"
+                if blocked
+                else "cached"
+                if content(n) in known
+                else "failed"
+                if f"r/{n}" == failing
+                else "ran"
+            )
             assert ended[f"r/{n}"] == expected
         known |= {content(n) for n in range(len(values)) if ended[f"r/{n}"] in ("ran", "cached")}

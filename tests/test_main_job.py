@@ -40,16 +40,24 @@ def test_a_second_run_does_nothing_and_touches_nothing(built: Project) -> None:
     done = built.run(PYTHONPROFILEIMPORTTIME="1")
     assert done.code == 0 and done.ran() == []
     assert built.artifacts() == before
-    imported = {line.split("|")[-1].strip().partition(".")[0] for line in done.err.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.split("|")[-1].strip().partition(".")[0]
+        for line in done.err.splitlines()
+        if line.startswith("import time:")
+    }
     assert "trtbuild" in imported
-    assert imported.isdisjoint({"torch", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "networkx", "pydantic", "rich", "numpy"})
+    assert imported.isdisjoint(
+        {"torch", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "networkx", "pydantic", "rich", "numpy"}
+    )
 
 
 def test_the_engine_is_one_and_the_manifest_describes_it(built: Project) -> None:
     manifest = json.loads((built.root / "dist/net/linux/fp32/manifest.json").read_bytes())
     engine = (built.root / "dist/net/linux/fp32/model.engine").read_bytes()
     assert engine[:4] == b"vtrt"
-    assert manifest["files"] == [{"format": "engine", "path": "model.engine", "digest": manifest["files"][0]["digest"], "bytes": len(engine)}]
+    assert manifest["files"] == [
+        {"format": "engine", "path": "model.engine", "digest": manifest["files"][0]["digest"], "bytes": len(engine)}
+    ]
     assert manifest["inputs"][0]["shape"] == ["batch", 3, 16, 16]
     assert manifest["inputs"][0]["ranges"] == {"batch": {"min": 1, "opt": 4, "max": 8}}
     assert manifest["engines"][0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3, 16, 16]}]
@@ -67,7 +75,11 @@ def test_a_copy_in_another_folder_is_cached(copied: Project) -> None:
 
 
 def rename_variable(project: Project) -> None:
-    project.edit(project.model, "        self.slope = slope\n", "        # A comment, and lines moved.\n\n        self.slope = slope\n")
+    project.edit(
+        project.model,
+        "        self.slope = slope\n",
+        "        # A comment, and lines moved.\n\n        self.slope = slope\n",
+    )
 
 
 def one_op(project: Project) -> None:
@@ -116,7 +128,11 @@ def test_an_edit_runs_exactly_what_depends_on_it_and_explain_names_it(
     assert done.code == 0, done.err
     assert [id for id in done.ran() if id != EXPORT] == [id for id in runs if id != EXPORT]
     assert planned[runs[0]] == "run"
-    assert all(planned[id] == "cached" for id in (TRACE, COMPILE, EXPORT) if id not in runs and (TRACE, COMPILE, EXPORT).index(id) < (TRACE, COMPILE, EXPORT).index(runs[0]))
+    assert all(
+        planned[id] == "cached"
+        for id in (TRACE, COMPILE, EXPORT)
+        if id not in runs and (TRACE, COMPILE, EXPORT).index(id) < (TRACE, COMPILE, EXPORT).index(runs[0])
+    )
     assert named in " ".join(copied.explain(stage).split())
 
 
@@ -131,7 +147,13 @@ def test_another_precision_adds_its_own_stages_only(copied: Project) -> None:
     done = copied.run()
     assert done.code == 0, done.err
     assert sorted(done.ran()) == sorted(
-        ["net/trace/fp16", "net/compile/linux/tf32", "net/export/linux/tf32/engine", "net/compile/linux/fp16", "net/export/linux/fp16/engine"]
+        [
+            "net/trace/fp16",
+            "net/compile/linux/tf32",
+            "net/export/linux/tf32/engine",
+            "net/compile/linux/fp16",
+            "net/export/linux/fp16/engine",
+        ]
     )
     manifest = json.loads((copied.root / "dist/net/linux/fp16/manifest.json").read_bytes())
     assert manifest["engines"][0]["inputs"][0]["dtype"] == "float16"
@@ -153,7 +175,14 @@ def weights_of(project: Project, path: Path) -> None:
     import subprocess
     import sys
 
-    code = "import sys; sys.path.insert(0, 'models'); import torch, nets; from safetensors.torch import save_file; torch.manual_seed(3); save_file(nets.Net().state_dict(), sys.argv[1])"
+    code = """
+import sys, torch
+from safetensors.torch import save_file
+sys.path.insert(0, "models")
+import nets
+torch.manual_seed(3)
+save_file(nets.Net().state_dict(), sys.argv[1])
+"""
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=project.root, check=True)
 
 
@@ -195,20 +224,35 @@ def test_two_clones_have_equal_keys_and_canonical_digests_with_a_dynamic_batch(b
 
     def meanings(project: Project) -> dict[str, str]:
         entries = [json.loads(path.read_bytes()) for path in (project.root / "cache/entries-v1").glob("*/*.json")]
-        return {f"{entry['key']} {name}": output["canonical"] for entry in entries for name, output in entry["outputs"].items()}
+        return {
+            f"{entry['key']} {name}": output["canonical"]
+            for entry in entries
+            for name, output in entry["outputs"].items()
+        }
 
     assert meanings(other).items() <= meanings(built).items()
 
 
 def test_the_environment_outside_the_key_changes_nothing(built: Project, tmp_path: Path) -> None:
     other = Project(tmp_path / "clone")
-    done = other.run("-j", "1", PYTHONHASHSEED="123", LANG="de_DE.UTF-8", TZ="Asia/Tokyo", OMP_NUM_THREADS="2", ATEN_CPU_CAPABILITY="default", MY_OWN="1")
+    done = other.run(
+        "-j",
+        "1",
+        PYTHONHASHSEED="123",
+        LANG="de_DE.UTF-8",
+        TZ="Asia/Tokyo",
+        OMP_NUM_THREADS="2",
+        ATEN_CPU_CAPABILITY="default",
+        MY_OWN="1",
+    )
     assert done.code == 0, done.err
     assert [stage["key"] for stage in done.json["stages"]] == [stage["key"] for stage in built.run().json["stages"]]
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_a_build_killed_at_any_moment_leaves_nothing_that_a_later_run_takes_for_done(tmp_path: Path, moment: int) -> None:
+def test_a_build_killed_at_any_moment_leaves_nothing_that_a_later_run_takes_for_done(
+    tmp_path: Path, moment: int
+) -> None:
     project = Project(tmp_path / "net")
     cache = project.root / "cache"
     marks: list[Callable[[], bool]] = [
@@ -217,7 +261,9 @@ def test_a_build_killed_at_any_moment_leaves_nothing_that_a_later_run_takes_for_
         lambda: any((cache / "blobs-v1").glob("*/*")),
         lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/log")),
         lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/out/engines/*")),
-        lambda: any((project.root / "dist").rglob(".model.engine.*")) or any((project.root / "dist").rglob("model.engine")),
+        lambda: (
+            any((project.root / "dist").rglob(".model.engine.*")) or any((project.root / "dist").rglob("model.engine"))
+        ),
     ]
     kill_when(project.start("run", "net.toml"), marks[moment], after=0.01)
     done = project.run()
@@ -280,7 +326,11 @@ def test_two_runs_at_once_build_each_stage_once(tmp_path: Path) -> None:
 def test_a_damaged_blob_is_rebuilt_and_said(copied: Project) -> None:
     engine = copied.root / "dist/net/linux/fp32/model.engine"
     size = engine.stat().st_size
-    blob = next(path for path in (copied.root / "cache/blobs-v1").glob("*/*") if path.stat().st_size == size and path.read_bytes() == engine.read_bytes())
+    blob = next(
+        path
+        for path in (copied.root / "cache/blobs-v1").glob("*/*")
+        if path.stat().st_size == size and path.read_bytes() == engine.read_bytes()
+    )
     blob.chmod(0o644)
     with blob.open("r+b") as file:
         file.seek(100)
@@ -302,7 +352,11 @@ def test_a_changed_artifact_is_put_right_without_building(copied: Project) -> No
 
 
 def test_one_target_can_be_built_by_itself_under_the_same_keys(tmp_path: Path) -> None:
-    text = RECIPE + '\n[targets.windows]\nplatform = "windows-x86_64"\ncompute_capability = ["8.9"]\nformats = ["engine", "exported_program"]\n'
+    text = (
+        RECIPE
+        + '\n[targets.windows]\nplatform = "windows-x86_64"\ncompute_capability = ["8.9"]\n'
+        + 'formats = ["engine", "exported_program"]\n'
+    )
     project = Project(tmp_path / "net", text)
     alone = project.run("--target", "windows")
     assert alone.code == 0, alone.err

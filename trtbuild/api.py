@@ -116,14 +116,18 @@ def run(
     if left_out and not skip_unbuildable:
         raise unbuildable(left_out)
     check_writable(session.workspace)
-    build = Build(session.plan, session.resolver, Options(jobs or default_jobs(), keep_going, force), listener or _silent)
+    build = Build(
+        session.plan, session.resolver, Options(jobs or default_jobs(), keep_going, force), listener or _silent
+    )
     try:
         build.run()
         artifacts = _publish(session, build)
     finally:
         session.digests.save()
     stages = [
-        StageResult(s.step.id, s.step.kind, s.entry.key if s.entry else "", s.status or Status.SKIPPED, s.seconds, s.reason)
+        StageResult(
+            s.step.id, s.step.kind, s.entry.key if s.entry else "", s.status or Status.SKIPPED, s.seconds, s.reason
+        )
         for s in build.states.values()
     ]
     return BuildResult(stages, artifacts, left_out, [s.error for s in build.states.values() if s.error is not None])
@@ -228,14 +232,21 @@ def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Expla
             return Explanation(step.id, action, "would run: not built before", [])
         entries = _entries(session, step)
         found = changes(history["record"], session.resolver.decide(step, entries).record)
-        verdict = "would run: these key inputs changed since it last ran" if found else f"would run: {planned[step.id].reason}"
+        verdict = (
+            "would run: these key inputs changed since it last ran"
+            if found
+            else f"would run: {planned[step.id].reason}"
+        )
         return Explanation(step.id, action, verdict, found)
     before = (history or {}).get("before")
     if before is None:
         return Explanation(step.id, action, "is in the cache: none of its key inputs changed since it first ran", [])
     assert history is not None
     return Explanation(
-        step.id, action, "is in the cache; before that these key inputs had changed", changes(before["record"], history["record"])
+        step.id,
+        action,
+        "is in the cache; before that these key inputs had changed",
+        changes(before["record"], history["record"]),
     )
 
 

@@ -126,7 +126,11 @@ class Build:
                 break
         for state in self.states.values():
             if state.status is None:
-                self._end(state, Status.SKIPPED, note="an input failed" if self._failed_before(state) else "stopped after a failure")
+                self._end(
+                    state,
+                    Status.SKIPPED,
+                    note="an input failed" if self._failed_before(state) else "stopped after a failure",
+                )
 
     def _settle(self) -> None:
         """Take from the store whatever can be, in the plan's order, which is one in which inputs come first."""
@@ -146,7 +150,9 @@ class Build:
         waiting = _Waiting.NO
         running = [state for state in self.states.values() if state.running]
         slots = self.options.jobs - len(running)
-        for state in self._by_urgency([s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]):
+        for state in self._by_urgency(
+            [s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]
+        ):
             inline = layer_of(state.step.kind, state.step.settings) == "inline"
             if not inline and (slots <= 0 or (running and not self._memory_for(state))):
                 continue
@@ -214,7 +220,8 @@ class Build:
                     "stage": step.kind,
                     "settings": step.settings,
                     "inputs": {
-                        slot: {name: str(store.blob(output.digest)) for name, output in entry.outputs.items()} for slot, entry in inputs.items()
+                        slot: {name: str(store.blob(output.digest)) for name, output in entry.outputs.items()}
+                        for slot, entry in inputs.items()
                     },
                     "details": {slot: entry.details for slot, entry in inputs.items()},
                     "files": {slot: str(workspace / path) for slot, path in step.files.items()},
@@ -254,7 +261,11 @@ class Build:
         inputs = self._inputs(state)
         declared = self.resolver.declared(state.step, inputs)
         if declared != state.decision.declared:
-            raise StageError(f"An input of `{state.step.id}` changed while it ran", [("files", ", ".join(state.step.files.values()))], "Run the command again.")
+            raise StageError(
+                f"An input of `{state.step.id}` changed while it ran",
+                [("files", ", ".join(state.step.files.values()))],
+                "Run the command again.",
+            )
         store = self.resolver.store
         outputs: dict[str, Output] = {}
         for name, found in result["outputs"].items():
@@ -328,7 +339,10 @@ class Build:
 
     def _failed_before(self, state: StepState) -> bool:
         needs = [self.states[need] for need in state.step.needs.values()]
-        return any(need.status is Status.FAILED or (need.status in (None, Status.SKIPPED) and self._failed_before(need)) for need in needs)
+        return any(
+            need.status is Status.FAILED or (need.status in (None, Status.SKIPPED) and self._failed_before(need))
+            for need in needs
+        )
 
 
 def _log_tail(log: Path) -> list[tuple[str, str]]:
@@ -345,7 +359,11 @@ def _crashed(step: str, status: int, log: Path) -> StageError:
     if status >= 0:
         return StageError(f"The process of `{step}` ended with exit code {status} and no result", _log_tail(log))
     name = signal.Signals(-status).name if -status in signal.Signals._value2member_map_ else f"signal {-status}"
-    hint = "The system kills processes that take too much memory: build fewer stages at once with -j 1." if name == "SIGKILL" else ""
+    hint = (
+        "The system kills processes that take too much memory: build fewer stages at once with -j 1."
+        if name == "SIGKILL"
+        else ""
+    )
     return StageError(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
 
 

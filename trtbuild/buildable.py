@@ -55,17 +55,26 @@ def _of_the_matrix(cell: Question) -> Obstacle | None:
     """What no machine can build."""
     mixed = cell.precision.endswith("-mixed")
     if mixed and cell.format == "onnx":
-        return Obstacle("mixed precision is made when compiling, and an ONNX file is made before", "Ask for fp16, bf16 or fp32.")
+        return Obstacle(
+            "mixed precision is made when compiling, and an ONNX file is made before", "Ask for fp16, bf16 or fp32."
+        )
     if cell.format == "onnx":
         return None
     if cell.converter == "onnx":
         if mixed:
-            return Obstacle('mixed precision needs Torch-TensorRT\'s autocast, which `converter = "onnx"` passes by', 'Set `converter = "torch-tensorrt"`.')
+            return Obstacle(
+                'mixed precision needs Torch-TensorRT\'s autocast, which `converter = "onnx"` passes by',
+                'Set `converter = "torch-tensorrt"`.',
+            )
         if cell.format != "engine":
-            return Obstacle(f'`converter = "onnx"` makes one engine, not a program as {cell.format} needs', 'Set `converter = "torch-tensorrt"`.')
+            return Obstacle(
+                f'`converter = "onnx"` makes one engine, not a program as {cell.format} needs',
+                'Set `converter = "torch-tensorrt"`.',
+            )
         if foreign := sorted(set(cell.options) - set(ONNX_OPTIONS)):
             return Obstacle(
-                f'with `converter = "onnx"` there is no {", ".join(foreign)}', f"Remove it from [compile]; {', '.join(ONNX_OPTIONS)} are understood."
+                f'with `converter = "onnx"` there is no {", ".join(foreign)}',
+                f"Remove it from [compile]; {', '.join(ONNX_OPTIONS)} are understood.",
             )
     if cell.platform.startswith("windows") and cell.format in ("torchscript", "aot_inductor"):
         return Obstacle(f"{cell.format} cannot be cross-compiled for Windows", "Ask for exported_program or engine.")
@@ -100,10 +109,14 @@ def _of_the_version(cell: Question, torch_tensorrt: str) -> Obstacle | None:
     upgrade = "Upgrade torch and Torch-TensorRT together, or remove it"
     for name in cell.options:
         if name in SINCE and _numbers(torch_tensorrt) < _numbers(SINCE[name]):
-            return Obstacle(f"{name} in [compile] came with Torch-TensorRT {SINCE[name]}, and here is {torch_tensorrt}", f"{upgrade}.")
+            return Obstacle(
+                f"{name} in [compile] came with Torch-TensorRT {SINCE[name]}, and here is {torch_tensorrt}",
+                f"{upgrade}.",
+            )
     if cell.profiles and _numbers(torch_tensorrt) < _numbers(_PROFILES_SINCE):
         return Obstacle(
-            f"several optimisation profiles came with Torch-TensorRT {_PROFILES_SINCE}, and here is {torch_tensorrt}", f'{upgrade}, or set `converter = "onnx"`.'
+            f"several optimisation profiles came with Torch-TensorRT {_PROFILES_SINCE}, and here is {torch_tensorrt}",
+            f'{upgrade}, or set `converter = "onnx"`.',
         )
     return None
 
@@ -118,13 +131,22 @@ def _of_the_host(cell: Question) -> Obstacle | None:
     if platform() != "linux-x86_64":
         return Obstacle(f"artifacts are built on linux-x86_64, and this machine is {platform()}")
     if cell.runtime == "tensorrt" and not has_gpu():
-        return Obstacle("standard TensorRT builds on a GPU of the target's kind, and there is none here", 'Set `runtime = "tensorrt-rtx"`, or build on a GPU machine.')
+        return Obstacle(
+            "standard TensorRT builds on a GPU of the target's kind, and there is none here",
+            'Set `runtime = "tensorrt-rtx"`, or build on a GPU machine.',
+        )
     if not has_gpu():
         for name, (value, what) in _NEED_GPU.items():
             if cell.options.get(name) == value:
-                return Obstacle(f"{what} ({name} in [compile]) need a GPU, and there is none here", f"Remove {name}, or build on a GPU machine.")
+                return Obstacle(
+                    f"{what} ({name} in [compile]) need a GPU, and there is none here",
+                    f"Remove {name}, or build on a GPU machine.",
+                )
     if cell.platform.startswith("linux") and cell.format in ("exported_program", "torchscript", "aot_inductor"):
         if not has_gpu():
-            return Obstacle(f"{cell.format} for Linux needs a GPU while it is written, and there is none here", "Build it on a GPU machine, or ask for `engine`.")
+            return Obstacle(
+                f"{cell.format} for Linux needs a GPU while it is written, and there is none here",
+                "Build it on a GPU machine, or ask for `engine`.",
+            )
         return Obstacle(f"this version of trtbuild does not write {cell.format} for Linux", "Ask for `engine`.")
     return None

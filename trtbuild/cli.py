@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(explain, _explain)
 
     graph = _recipes(commands, "graph", "the plan as a graph", _graph)
-    graph.add_argument("--as", dest="form", choices=("text", "dot", "mermaid", "svg"), default="text", help="how to draw it")
+    graph.add_argument(
+        "--as", dest="form", choices=("text", "dot", "mermaid", "svg"), default="text", help="how to draw it"
+    )
 
     inspect = commands.add_parser("inspect", help="what an artifact is, made from what, for where")
     inspect.add_argument("file", metavar="FILE", help="an artifact, its folder or its manifest.json")
@@ -90,14 +92,18 @@ def _parser() -> argparse.ArgumentParser:
 def _recipes(commands: Any, name: str, text: str, command: Command) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="recipes, or folders of recipes")
-    parser.add_argument("--target", action="append", default=[], metavar="NAME", help="only this target (may be repeated)")
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="NAME", help="only this target (may be repeated)"
+    )
     parser.add_argument("--format", action="append", default=[], metavar="F", help="only this format (may be repeated)")
     _common(parser, command)
     return parser
 
 
 def _common(parser: argparse.ArgumentParser, command: Command) -> None:
-    parser.add_argument("--cache", metavar="FOLDER", help="the store (default: cache/ of the workspace, or TRTBUILD_CACHE)")
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="the store (default: cache/ of the workspace, or TRTBUILD_CACHE)"
+    )
     parser.add_argument("--dist", metavar="FOLDER", help="where artifacts go (default: dist/ of the workspace)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(command=command)
@@ -158,7 +164,10 @@ def _plan(options: argparse.Namespace) -> int:
     planned = preview(session, force=options.force)
     left_out = [cell for cell in session.plan.cells if cell.reason]
     if options.json:
-        cells = [{"cell": cell.name, "step": cell.step, "path": cell.path, "reason": cell.reason, "hint": cell.hint} for cell in session.plan.cells]
+        cells = [
+            {"cell": cell.name, "step": cell.step, "path": cell.path, "reason": cell.reason, "hint": cell.hint}
+            for cell in session.plan.cells
+        ]
         _print_json({"stages": [found.to_json() for found in planned], "cells": cells})
     else:
         print(render_plan([PlanRow(found.id, found.action, found.reason) for found in planned], left_out))
@@ -213,7 +222,12 @@ def _cache_info(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(info)
     else:
-        print("\n".join(f"{name:<8} {value:,}" if isinstance(value, int) else f"{name:<8} {value}" for name, value in info.items()))
+        print(
+            "\n".join(
+                f"{name:<8} {value:,}" if isinstance(value, int) else f"{name:<8} {value}"
+                for name, value in info.items()
+            )
+        )
     return Exit.DONE
 
 
@@ -242,5 +256,3 @@ def _schema(options: argparse.Namespace) -> int:
 
     _print_json(json_schema())
     return Exit.DONE
-
-

@@ -58,7 +58,7 @@ def saying_what(action: str, path: Path) -> Iterator[None]:
 def machine_error(action: str, path: Path, error: OSError) -> MachineError:
     """An OSError as a sentence."""
     hints = {
-        28: "Free some space, or choose another place with --cache or --dist. `trtbuild cache info` says what the store holds.",
+        28: "Free some space, or choose another place with --cache or --dist.",
         13: "Change the permissions, or choose another place with --cache or --dist.",
         30: "The file system is read-only: choose another place with --cache or --dist.",
     }

@@ -18,7 +18,9 @@ SCHEMA = 1
 KeyInputs = dict[str, Any]
 
 
-def key_inputs(step: Step, code: str, tools: tuple[str, ...], inputs: Mapping[str, Json], files: Mapping[str, str]) -> KeyInputs:
+def key_inputs(
+    step: Step, code: str, tools: tuple[str, ...], inputs: Mapping[str, Json], files: Mapping[str, str]
+) -> KeyInputs:
     """The record of a step.
 
     `code` is the version of the stage's own code, `inputs` the canonical digests of what other steps made for it,
@@ -35,7 +37,9 @@ def key_inputs(step: Step, code: str, tools: tuple[str, ...], inputs: Mapping[st
     }
 
 
-def with_reads(record: KeyInputs, reads: Mapping[str, str | None], distributions: Mapping[str, str | None]) -> KeyInputs:
+def with_reads(
+    record: KeyInputs, reads: Mapping[str, str | None], distributions: Mapping[str, str | None]
+) -> KeyInputs:
     """The record completed by what the stage was seen to read: file digests (None: looked for and absent)."""
     return {**record, "reads": dict(reads), "distributions": dict(distributions)}
 

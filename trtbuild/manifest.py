@@ -21,7 +21,9 @@ PENDING = {
 }
 
 
-def manifest_of(plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry], old: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def manifest_of(
+    plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry], old: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
     """The manifest of cells that share a folder.
 
     `old` is the manifest that lies there: of its files, those of formats that this run was not asked for are kept.
@@ -38,7 +40,11 @@ def manifest_of(plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry],
         for name, output in entries[cell.step].outputs.items()
     ]
     formats = {cell.format for cell in cells}
-    kept = [file for file in old.get("files", ()) if file.get("format") not in formats and (folder / str(file.get("path"))).is_file()]
+    kept = [
+        file
+        for file in old.get("files", ())
+        if file.get("format") not in formats and (folder / str(file.get("path"))).is_file()
+    ]
     signature = traced.details.get("signature", {}) if traced else {}
     reads = traced.record.get("reads", {}) if traced else {}
     declared = {step.files[slot]: digest for step in steps for slot, digest in entries[step.id].record["files"].items()}
@@ -64,7 +70,13 @@ def manifest_of(plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry],
         "partitions": details.get("partitions", {}),
         "toolchain": dict(sorted(toolchain.items())),
         "stages": [
-            {"id": step.id_in(first.recipe), "kind": step.kind, "key": entries[step.id].key, "seconds": entries[step.id].seconds, "key_inputs": entries[step.id].record}
+            {
+                "id": step.id_in(first.recipe),
+                "kind": step.kind,
+                "key": entries[step.id].key,
+                "seconds": entries[step.id].seconds,
+                "key_inputs": entries[step.id].record,
+            }
             for step in steps
         ],
         "sources": {path: digest and f"sha256:{digest}" for path, digest in sorted({**reads, **declared}.items())},
@@ -72,7 +84,9 @@ def manifest_of(plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry],
     }
 
 
-def _named_ranges(inputs: Sequence[Mapping[str, Any]], signature: Mapping[str, Any], traced: Entry | None) -> list[dict[str, Any]]:
+def _named_ranges(
+    inputs: Sequence[Mapping[str, Any]], signature: Mapping[str, Any], traced: Entry | None
+) -> list[dict[str, Any]]:
     """The program's inputs with the recipe's names for sizes, and the range of each."""
     if traced is None:
         return []

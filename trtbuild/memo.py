@@ -39,7 +39,9 @@ def recipe_paths(given: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def plan_for(recipes: Sequence[Path], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()) -> Plan:
+def plan_for(
+    recipes: Sequence[Path], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()
+) -> Plan:
     """The plan of recipes, remembered or made. RecipeError names every mistake of a recipe."""
     texts = [_read(path) for path in recipes]
     memory = workspace.cache / "plans-v1" / f"{_identity(recipes, texts, workspace, targets, formats)}.json"
@@ -54,18 +56,33 @@ def plan_for(recipes: Sequence[Path], workspace: Workspace, targets: Sequence[st
     return plan
 
 
-def _make(recipes: Sequence[Path], texts: Sequence[bytes], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Plan:
+def _make(
+    recipes: Sequence[Path],
+    texts: Sequence[bytes],
+    workspace: Workspace,
+    targets: Sequence[str],
+    formats: Sequence[str],
+) -> Plan:
     from trtbuild.planner import Selection, named_recipe, plan_from_recipes
 
     named = [named_recipe(path, text) for path, text in zip(recipes, texts, strict=True)]
     return plan_from_recipes(named, workspace, Selection(tuple(targets), tuple(formats)))
 
 
-def _identity(recipes: Sequence[Path], texts: Sequence[bytes], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> str:
+def _identity(
+    recipes: Sequence[Path],
+    texts: Sequence[bytes],
+    workspace: Workspace,
+    targets: Sequence[str],
+    formats: Sequence[str],
+) -> str:
     return digest_value(
         {
             "code": _code(),
-            "recipes": [[workspace.relative(path.resolve()), digest_bytes(text)] for path, text in zip(recipes, texts, strict=True)],
+            "recipes": [
+                [workspace.relative(path.resolve()), digest_bytes(text)]
+                for path, text in zip(recipes, texts, strict=True)
+            ],
             "toolchain": toolchain().versions(toolchain().__slots__),
             "host": [platform(), has_gpu()],
             "targets": list(targets),

@@ -105,7 +105,10 @@ class Plan:
                 for s in self.steps
             ],
             "cells": [
-                {name: getattr(c, name) for name in ("recipe", "target", "precision", "format", "path", "step", "reason", "hint")}
+                {
+                    name: getattr(c, name)
+                    for name in ("recipe", "target", "precision", "format", "path", "step", "reason", "hint")
+                }
                 for c in self.cells
             ],
         }

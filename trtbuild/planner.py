@@ -70,7 +70,9 @@ class _Steps:
     by_content: dict[str, Step] = field(default_factory=dict)
 
     def add(self, step: Step) -> str:
-        content = canonical({"kind": step.kind, "settings": step.settings, "needs": dict(step.needs), "files": dict(step.files)})
+        content = canonical(
+            {"kind": step.kind, "settings": step.settings, "needs": dict(step.needs), "files": dict(step.files)}
+        )
         known = self.by_content.get(content)
         if known is None:
             self.by_content[content] = step
@@ -96,7 +98,9 @@ def plan_from_recipes(recipes: Sequence[Named], workspace: Workspace, selection:
     return whole.only(cell for cell in cells if selection.takes(cell.target, cell.format))
 
 
-def _cell(named: Named, workspace: Workspace, steps: _Steps, target_name: str, target: Target, precision: str, format: str) -> Cell:
+def _cell(
+    named: Named, workspace: Workspace, steps: _Steps, target_name: str, target: Target, precision: str, format: str
+) -> Cell:
     name = f"{named.name}/{target_name}/{precision}"
     cell = Cell(named.name, target_name, precision, format, path=f"{name}/{FILES[format]}")
     compile_section = named.recipe.compile
@@ -141,7 +145,14 @@ class _Chain:
         # tf32 and mixed precision are made when compiling: they share the trace of the model as it is.
         return self.precision if self.precision in ("fp16", "bf16") else "fp32"
 
-    def _add(self, kind: str, tail: str, settings: Mapping[str, Json], needs: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> str:
+    def _add(
+        self,
+        kind: str,
+        tail: str,
+        settings: Mapping[str, Json],
+        needs: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> str:
         return self.steps.add(Step(f"{self.named.name}/{kind}/{tail}", kind, settings, needs or {}, files or {}))
 
     def _trace(self) -> str:
@@ -271,7 +282,13 @@ def _check_names(recipes: Sequence[Named], selection: Selection) -> None:
     targets = {target for named in recipes for target in named.recipe.targets}
     for wanted in selection.targets:
         if wanted not in targets:
-            raise UsageError(f"No recipe has a target `{wanted}`", [("targets", ", ".join(sorted(targets)))], did_you_mean(wanted, targets))
+            raise UsageError(
+                f"No recipe has a target `{wanted}`",
+                [("targets", ", ".join(sorted(targets)))],
+                did_you_mean(wanted, targets),
+            )
     for wanted in selection.formats:
         if wanted not in FILES:
-            raise UsageError(f"There is no format `{wanted}`", [("formats", ", ".join(FILES))], did_you_mean(wanted, FILES))
+            raise UsageError(
+                f"There is no format `{wanted}`", [("formats", ", ".join(FILES))], did_you_mean(wanted, FILES)
+            )

@@ -22,7 +22,7 @@ from trtbuild.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One artifact in dist/. `path` is relative to the workspace where it lies inside; `verification` as in the manifest."""
+    """One artifact in dist/. `path` is relative to the workspace where it lies inside."""
 
     recipe: str
     target: str
@@ -54,7 +54,9 @@ def check_writable(workspace: Workspace) -> None:
         probe.unlink()
 
 
-def publish(plan: Plan, entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests) -> list[Artifact]:
+def publish(
+    plan: Plan, entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests
+) -> list[Artifact]:
     """Publish every cell whose step has an entry. Damaged where a blob is not what its digest says."""
     artifacts: list[Artifact] = []
     for cells in _by_folder(plan):
@@ -72,7 +74,12 @@ def _by_folder(plan: Plan) -> Iterator[list[Cell]]:
 
 
 def _publish_folder(
-    plan: Plan, cells: Sequence[Cell], entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests
+    plan: Plan,
+    cells: Sequence[Cell],
+    entries: Mapping[str, Entry],
+    workspace: Workspace,
+    store: LocalStore,
+    digests: Digests,
 ) -> list[Artifact]:
     folder = workspace.dist / Path(cells[0].path).parent
     manifest_path = folder / "manifest.json"
@@ -82,7 +89,10 @@ def _publish_folder(
     wanted = {name: (cell, output) for cell in cells for name, output in files_of(cell, entries[cell.step])}
     stale = {name: pair for name, pair in wanted.items() if digests.of(folder / name) != pair[1].digest}
     if stale or not _holds(manifest_path, data):
-        with saying_what("write an artifact", folder), store.lock(f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"):
+        with (
+            saying_what("write an artifact", folder),
+            store.lock(f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             # The manifest goes first and comes back last: it never describes files that are not there.
             if stale:
@@ -93,7 +103,14 @@ def _publish_folder(
     verification = str(manifest["verification"]["status"])
     return [
         Artifact(
-            cell.recipe, cell.target, cell.precision, cell.format, workspace.relative(workspace.dist / cell.path), output.digest, output.bytes, verification
+            cell.recipe,
+            cell.target,
+            cell.precision,
+            cell.format,
+            workspace.relative(workspace.dist / cell.path),
+            output.digest,
+            output.bytes,
+            verification,
         )
         for cell in cells
         for name, output in files_of(cell, entries[cell.step])
@@ -127,6 +144,6 @@ def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
             raise MachineError(
                 "No space is left for the artifacts",
                 [("path", str(target)), ("bytes", f"{output.bytes:,}")],
-                "Free some space, or choose another folder with --dist. What was built is in the cache: the next run only copies it.",
+                "Free some space, or choose another folder with --dist.\nWhat was built is in the cache: the next run copies it.",
             ) from error
         raise

@@ -57,7 +57,9 @@ class Resolver:
             newest = newest or present
         # Seen before in another state, or under other settings: the last record says what it read.
         if newest is None and (history := self.store.history(step.id)) and "reads" in history["record"]:
-            newest = self._present(declared, {"files": history["record"]["reads"], "distributions": history["record"]["distributions"]})
+            newest = self._present(
+                declared, {"files": history["record"]["reads"], "distributions": history["record"]["distributions"]}
+            )
         record = newest or declared
         return Decision(declared, record, key_of(record), None, self.reason(step, record))
 
@@ -65,7 +67,11 @@ class Resolver:
         """The record of a step but for what it reads by itself."""
         files = {slot: self._file(step, slot) for slot in step.files}
         record = key_inputs(
-            step, code_of(step.kind), tools_of(step.kind, step.settings), {slot: entry.canonical() for slot, entry in inputs.items()}, files
+            step,
+            code_of(step.kind),
+            tools_of(step.kind, step.settings),
+            {slot: entry.canonical() for slot, entry in inputs.items()},
+            files,
         )
         if step.kind == "trace":
             # Random weights and tables made at construction depend on the instruction set.
@@ -95,7 +101,7 @@ class Resolver:
         history = self.store.history(step.id)
         if history is None:
             return "not built before"
-        found = [change for change in changes(history["record"], record)]
+        found = changes(history["record"], record)
         if not found:
             return "its output is not in the cache any more"
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

@@ -9,9 +9,17 @@ class Hybrid(nn.Module):
 
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
-        self.before = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        self.before = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
+        )
         self.shift = nn.Parameter(torch.tensor([[1.0, 0.0, 0.05], [0.0, 1.0, -0.05]]))
-        self.after = nn.Sequential(nn.Conv2d(channels, channels, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+        self.after = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, 10),
+        )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.before(image)

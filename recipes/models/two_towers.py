@@ -9,7 +9,15 @@ class TwoTowers(nn.Module):
 
     def __init__(self, width: int = 64, vocabulary: int = 1000) -> None:
         super().__init__()
-        self.image = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, width))
+        self.image = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, width),
+        )
         self.embed = nn.Embedding(vocabulary, width)
         self.text = nn.Linear(width, width)
 

@@ -411,6 +411,23 @@ def test_every_kept_scalar_counts(base: Path, tmp_path: Path, data: Any, member:
     assert digest != digest_program(base), path
 
 
+@given(places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4), cut=st.floats(0, 1))
+@SLOW
+def test_damage_is_a_value_error_or_another_content(
+    base: Path, tmp_path: Path, places: list[tuple[float, int]], cut: float
+) -> None:
+    data = bytearray(base.read_bytes())
+    for place, byte in places:
+        # Most of what can be wrong with a zip is wrong in its directory, at the end.
+        data[-1 - int(place**4 * (len(data) - 1))] = byte
+    (tmp_path / "bad.pt2").write_bytes(data if cut < 0.9 else data[: int((cut - 0.9) * 10 * len(data))])
+    for read in (digest_program, program_signature):
+        try:
+            read(tmp_path / "bad.pt2")
+        except ValueError as error:
+            assert "\n" not in str(error)
+
+
 def test_every_kept_scalar_of_the_graph_counts(base: Path) -> None:
     model = load(base, MODEL)
     before = json.dumps(canonical_graph(model))

@@ -40,7 +40,7 @@ def compare(workspace: Path, artifact: Path, manifest: Mapping[str, Any]) -> Ite
     loaded = load_engine(artifact, manifest) if artifact.suffix == ".engine" else load_windows_program(artifact)
     dtypes = {found["name"]: getattr(torch, found["dtype"]) for found in manifest["inputs"]}
     for bound in ("min", "opt", "max"):
-        dims = {name: {key: dim[bound] for key in ("min", "opt", "max")} for name, dim in settings["dims"].items()}
+        dims = {name: dict.fromkeys(("min", "opt", "max"), dim[bound]) for name, dim in settings["dims"].items()}
         args, kwargs = example(settings["inputs"], dims, seed=7)
         args, kwargs = _on_gpu(args), _on_gpu(kwargs)
         with torch.no_grad():
@@ -69,7 +69,9 @@ def _on_gpu(tree: Any) -> Any:
 
 def _cast(args: Any, kwargs: Any, dtypes: list[torch.dtype]) -> tuple[Any, Any]:
     leaves, spec = torch.utils._pytree.tree_flatten((args, kwargs))
-    return torch.utils._pytree.tree_unflatten([leaf.to(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)], spec)
+    return torch.utils._pytree.tree_unflatten(
+        [leaf.to(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)], spec
+    )
 
 
 def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -89,9 +91,19 @@ def main() -> int:
     results = []
     for result in compare_all(options.workspace.resolve()):
         results.append(result)
-        print("good" if result["good"] else "BAD ", result["artifact"], result["at"], [f"{error:.1e}" for error in result["errors"]], flush=True)
+        print(
+            "good" if result["good"] else "BAD ",
+            result["artifact"],
+            result["at"],
+            [f"{error:.1e}" for error in result["errors"]],
+            flush=True,
+        )
     if options.json:
-        host = {"gpu": torch.cuda.get_device_name(), "compute_capability": ".".join(map(str, torch.cuda.get_device_capability())), "torch": torch.__version__}
+        host = {
+            "gpu": torch.cuda.get_device_name(),
+            "compute_capability": ".".join(map(str, torch.cuda.get_device_capability())),
+            "torch": torch.__version__,
+        }
         options.json.write_text(json.dumps({**host, "results": results}, indent=1) + "\n")
     return 0 if results and all(result["good"] for result in results) else 1
 

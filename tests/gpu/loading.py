@@ -37,7 +37,9 @@ def load_engine(path: Path, manifest: Mapping[str, Any]) -> Callable[..., list[t
             context.set_tensor_address(name, tensor.data_ptr())
         outputs = []
         for name in whole["outputs"]:
-            dtype = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16, "INT64": torch.int64}[engine.get_tensor_dtype(name).name]
+            dtype = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16, "INT64": torch.int64}[
+                engine.get_tensor_dtype(name).name
+            ]
             outputs.append(torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device="cuda"))
             context.set_tensor_address(name, outputs[-1].data_ptr())
         torch.cuda.synchronize()
@@ -51,7 +53,10 @@ def load_engine(path: Path, manifest: Mapping[str, Any]) -> Callable[..., list[t
 def _profile(engine: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     for profile in reversed(range(engine.num_optimization_profiles)):
         ranges = {name: engine.get_tensor_profile_shape(name, profile) for name in shapes}
-        if all(all(low <= size <= high for low, size, high in zip(ranges[name][0], shape, ranges[name][2], strict=True)) for name, shape in shapes.items()):
+        if all(
+            all(low <= size <= high for low, size, high in zip(ranges[name][0], shape, ranges[name][2], strict=True))
+            for name, shape in shapes.items()
+        ):
             return profile
     raise AssertionError(f"no profile takes {shapes}")
 
@@ -70,7 +75,9 @@ def load_windows_program(path: Path) -> torch.nn.Module:
         info[ops.ENGINE_IDX()] = base64.b64decode(info[ops.ENGINE_IDX()])
         info[ops.TARGET_PLATFORM_IDX()] = ops.get_current_platform()
         major, minor = torch.cuda.get_device_capability()
-        info[ops.DEVICE_IDX()] = ops.SERIALIZED_RT_DEVICE_DELIM()[0].join(["0", str(major), str(minor), "0", torch.cuda.get_device_name()])
+        info[ops.DEVICE_IDX()] = ops.SERIALIZED_RT_DEVICE_DELIM()[0].join(
+            ["0", str(major), str(minor), "0", torch.cuda.get_device_name()]
+        )
         setattr(graph_module, f"{node.name}_engine", torch.classes.tensorrt.Engine(info))
         with graph_module.graph.inserting_before(node):
             engine = graph_module.graph.get_attr(f"{node.name}_engine")

@@ -63,7 +63,14 @@ class Sum(nn.Module):
         super().__init__()
         self.linear = nn.Linear(8, 8)
 
-    def forward(self, a: torch.Tensor, pair: tuple[torch.Tensor, list[torch.Tensor]], named: dict[str, torch.Tensor], *, gain: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self,
+        a: torch.Tensor,
+        pair: tuple[torch.Tensor, list[torch.Tensor]],
+        named: dict[str, torch.Tensor],
+        *,
+        gain: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
         total = self.linear(a) + pair[0] * pair[1][0] - named["z"]
         return {"total": torch.relu(total) * gain, "first": torch.tanh(total)}
 

@@ -35,7 +35,14 @@ KEY = digest_value("a key")
 
 def test_an_entry_comes_back_as_it_was_put(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "cache")
-    made = Entry(KEY, {"kind": "null", "settings": {"x": [1, 2.5, None, True]}}, {"a": put(store, b"one")}, {"facts": ["f"]}, 1.25, 77)
+    made = Entry(
+        KEY,
+        {"kind": "null", "settings": {"x": [1, 2.5, None, True]}},
+        {"a": put(store, b"one")},
+        {"facts": ["f"]},
+        1.25,
+        77,
+    )
     store.put(made)
     assert LocalStore(tmp_path / "cache").get(KEY) == made
 

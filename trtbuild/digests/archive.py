@@ -26,8 +26,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
 
-VERSION = 1
-
 Key = TypeVar("Key", bound=Hashable)
 
 ALIGNMENT = 64

@@ -235,6 +235,7 @@ def _canonical_text(text: bytes) -> bytes:
         if b"offset=" in line and b"hmem" in line:
             line = _OFFSET.sub(b"offset=host", line)
         if line.lstrip().startswith(b"shape_outputs="):
+            lines.append(_LISTED.sub(b"*", line))
             lines += [b"shape_output=" + item for item in _LISTED.findall(line)]
         else:
             lines.append(line)

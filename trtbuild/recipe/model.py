@@ -94,7 +94,8 @@ class Recipe(Section):
     verify: Verify = Field(default_factory=Verify, description="How artifacts are compared with the source model.")
     targets: Annotated[dict[FolderName, Target], Field(min_length=1)] = Field(description="What to build, by name.")
     profiles: Annotated[tuple[Profile, ...], Strict(False)] = Field(
-        default=(), description="More optimisation profiles beside [dims]: other min, opt and max, within the dims' own."
+        default=(),
+        description="More optimisation profiles beside [dims]: other min, opt and max, within the dims' own.",
     )
 
     def optimisation_profiles(self) -> list[dict[str, Dim]]:

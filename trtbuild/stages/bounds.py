@@ -20,7 +20,7 @@ class Bounds:
         self._symbols = symbols
 
     def of(self, size: Any) -> dict[str, int] | None:
-        """{"min", "opt", "max"} of a symbolic size over all profiles; opt is the first's. None where a symbol is unknown."""
+        """{"min", "opt", "max"} of a size over all profiles; opt is the first's. None where a symbol is unknown."""
         ranges = [self.at(size.node.expr, profile) for profile in range(len(self._symbols))]
         known = [found for found in ranges if found is not None]
         if len(known) != len(ranges):
@@ -33,7 +33,7 @@ class Bounds:
         free = sorted(expression.free_symbols, key=str)
         if any(str(symbol) not in symbols for symbol in free):
             return None
-        corners = [{}]
+        corners: list[dict[Any, int]] = [{}]
         for symbol in free:
             low, _, high = symbols[str(symbol)]
             corners = [{**corner, symbol: value} for corner in corners for value in {low, high}]

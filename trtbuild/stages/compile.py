@@ -33,11 +33,21 @@ def run(job: Job) -> dict[str, Any]:
     if not report["engines"]:
         raise StageError(
             "Nothing of the model would run in TensorRT",
-            [("in PyTorch", "\n".join(f"{part['op']} x {part['count']}: {part['reason']}" for part in report["partitions"]["pytorch"]))],
-            "A block of fewer ops than min_block_size in [compile] is left to PyTorch; 1 takes every op that can be converted.",
+            [
+                (
+                    "in PyTorch",
+                    "\n".join(
+                        f"{part['op']} x {part['count']}: {part['reason']}" for part in report["partitions"]["pytorch"]
+                    ),
+                )
+            ],
+            "A block of fewer ops than min_block_size in [compile] stays in PyTorch; with 1 none is too small.",
         )
     check_precision(report["engines"], settings["precision"])
     report |= {key: settings[key] for key in ("converter", "runtime", "compute_capability", "precision")}
     write_json(job.out / "report.json", report)
-    engines = [{**{k: v for k, v in engine.items() if k != "layers"}, "layer_types": layer_types(engine["layers"])} for engine in report["engines"]]
+    engines = [
+        {**{k: v for k, v in engine.items() if k != "layers"}, "layer_types": layer_types(engine["layers"])}
+        for engine in report["engines"]
+    ]
     return {**report, "engines": engines}

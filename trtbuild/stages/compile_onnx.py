@@ -33,7 +33,9 @@ def compile_onnx(job: Job) -> dict[str, Any]:
     _configure(trt, builder, network, config, settings, job.details["onnx"]["inputs"])
     engine = builder.build_serialized_network(network, config)
     if engine is None or errors:
-        raise StageError("TensorRT reported an error while it built the engine", [("TensorRT", "\n".join(dict.fromkeys(errors)))])
+        raise StageError(
+            "TensorRT reported an error while it built the engine", [("TensorRT", "\n".join(dict.fromkeys(errors)))]
+        )
     with (job.out / "engines" / f"{_NAME}.engine").open("wb") as file:
         file.write(memoryview(engine))
     facts = network_facts(network, config)
@@ -101,7 +103,9 @@ def _parse(trt: Any, network: Any, logger: Any, path: Path, errors: list[str]) -
     return ops
 
 
-def _configure(trt: Any, builder: Any, network: Any, config: Any, settings: Mapping[str, Any], names: list[str]) -> None:
+def _configure(
+    trt: Any, builder: Any, network: Any, config: Any, settings: Mapping[str, Any], names: list[str]
+) -> None:
     from trtbuild.stages.gpuless import WORKSPACE, set_target
 
     options = settings["options"]

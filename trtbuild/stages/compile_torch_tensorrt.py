@@ -84,7 +84,12 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     options["disable_tf32"] = settings["precision"] != "tf32"
     if low := _MIXED.get(settings["precision"]):
         options |= {"enable_autocast": True, "autocast_low_precision_type": getattr(torch, low)}
-    for name in ("torch_executed_ops", "autocast_excluded_nodes", "autocast_excluded_ops", "disabled_constant_fold_exclusions"):
+    for name in (
+        "torch_executed_ops",
+        "autocast_excluded_nodes",
+        "autocast_excluded_ops",
+        "disabled_constant_fold_exclusions",
+    ):
         if name in options:
             options[name] = set(options[name])
     # The default lies in the temporary folder, and is written into the program.
@@ -144,7 +149,9 @@ def _failed(error: Exception, built: Any) -> StageError:
 
 
 def _logged(errors: list[str]) -> StageError:
-    return StageError("TensorRT reported an error while it built an engine", [("TensorRT", "\n".join(dict.fromkeys(errors)))])
+    return StageError(
+        "TensorRT reported an error while it built an engine", [("TensorRT", "\n".join(dict.fromkeys(errors)))]
+    )
 
 
 def _write_engines(job: Job, module: Any, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

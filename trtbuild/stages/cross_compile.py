@@ -53,7 +53,10 @@ def _windows_model(data: bytes, engines: dict[str, Path]) -> bytes:
     model = json.loads(data)
     nodes = [node for node in model["graph_module"]["graph"]["nodes"] if node["target"] == _PLACEHOLDER]
     if len(nodes) != len(engines):
-        raise StageError("The compiled program does not hold its engines", [("engines", str(len(engines))), ("places", str(len(nodes)))])
+        raise StageError(
+            "The compiled program does not hold its engines",
+            [("engines", str(len(engines))), ("places", str(len(nodes)))],
+        )
     for node in nodes:
         for item in node["inputs"]:
             if item["name"] == "serialized_target_platform" and item["arg"] == {"as_string": PLATFORM}:

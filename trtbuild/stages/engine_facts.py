@@ -11,13 +11,14 @@ from trtbuild.errors import StageError
 # Where the arithmetic is: the layers whose type decides what a precision is worth.
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT")
 
-_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64", "BOOL": "bool", "UINT8": "uint8", "FP8": "float8", "INT4": "int4", "FP4": "float4"}  # fmt: skip
+# Those whose lower-case name is not torch's.
+_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8", "FP4": "float4"}
 _WANTED = {"fp16": "float16", "bf16": "bfloat16", "fp16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
 def dtype_name(dtype: Any) -> str:
     """TensorRT's data type by torch's name."""
-    return _NAMES.get(dtype.name, dtype.name.lower())
+    return _NAMES.get(dtype.name) or str(dtype.name).lower()
 
 
 def network_facts(network: Any, config: Any) -> dict[str, Any]:
@@ -27,7 +28,9 @@ def network_facts(network: Any, config: Any) -> dict[str, Any]:
     layers = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        types = [dtype_name(layer.get_output(i).dtype) for i in range(layer.num_outputs) if layer.get_output(i) is not None]
+        types = [
+            dtype_name(layer.get_output(i).dtype) for i in range(layer.num_outputs) if layer.get_output(i) is not None
+        ]
         layers.append({"name": layer.name, "type": layer.type.name, "dtypes": types})
     return {
         "inputs": [_tensor(t) for t in inputs],
@@ -43,7 +46,9 @@ def _tensor(tensor: Any) -> dict[str, Any]:
 
 def layer_types(layers: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many layers there are of each type and dtype, as "CONVOLUTION float16"."""
-    return dict(sorted(Counter(f"{layer['type']} {'/'.join(sorted(set(layer['dtypes'])))}".strip() for layer in layers).items()))
+    return dict(
+        sorted(Counter(f"{layer['type']} {'/'.join(sorted(set(layer['dtypes'])))}".strip() for layer in layers).items())
+    )
 
 
 def check_precision(engines: Iterable[Mapping[str, Any]], precision: str) -> None:
@@ -54,7 +59,7 @@ def check_precision(engines: Iterable[Mapping[str, Any]], precision: str) -> Non
     compute = [layer for engine in engines for layer in engine["layers"] if layer["type"] in _COMPUTE]
     if compute and not any(wanted in layer["dtypes"] for layer in compute):
         raise StageError(
-            f"The engine is not in the precision that was asked",
+            "The engine is not in the precision that was asked",
             [("asked", precision), ("built", ", ".join(f"{n} x {t}" for t, n in layer_types(compute).items()))],
             "Does the model cast its own tensors back to float32?",
         )

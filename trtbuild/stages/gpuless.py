@@ -75,9 +75,11 @@ def import_torch_tensorrt() -> None:
     torch.cuda.current_device = lambda: 0
     # Fault (2.11): the RTX wheels ship a `plugin` package whose bindings are missing; finding it fails the import.
     find_spec = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *args: None if name.startswith("tensorrt.plugin") else find_spec(name, *args)
+    importlib.util.find_spec = lambda name, *args: (
+        None if name.startswith("tensorrt.plugin") else find_spec(name, *args)
+    )
     try:
-        import torch_tensorrt  # noqa: F401
+        import torch_tensorrt
     finally:
         importlib.util.find_spec = find_spec
     import torch_tensorrt.dynamo._compiler
@@ -186,7 +188,9 @@ def _patch_compiler(bounds: Bounds) -> None:
     # Fault: autocast casts every tensor, so that indices of an embedding become floats.
     # (The pass is a function of its module's name; only the import system tells the module.)
     autocast: Any = importlib.import_module("torch_tensorrt.dynamo.lowering.passes.rule_based_autocast")
-    autocast.is_tensor_node = lambda node: getattr(getattr(node.meta.get("val"), "dtype", None), "is_floating_point", False)
+    autocast.is_tensor_node = lambda node: getattr(
+        getattr(node.meta.get("val"), "dtype", None), "is_floating_point", False
+    )
     # Fault (2.11): the softmax of attention's plain formula has neither a converter nor a decomposition.
     softmax = torch.ops.aten._safe_softmax.default
     _decompositions.TORCH_TRT_DECOMPOSITIONS.setdefault(softmax, _safe_softmax)

@@ -44,7 +44,9 @@ def tensors(spec: Spec) -> Iterator[Spec]:
 
 def split(inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Positional specs in order, keyword specs by name."""
-    return [spec for spec in inputs if not spec.get("keyword")], {spec["name"]: spec for spec in inputs if spec.get("keyword")}
+    return [spec for spec in inputs if not spec.get("keyword")], {
+        spec["name"]: spec for spec in inputs if spec.get("keyword")
+    }
 
 
 def cast_inputs(inputs: list[dict[str, Any]], cast: str) -> list[dict[str, Any]]:
@@ -72,7 +74,9 @@ def example_size(dim: Mapping[str, int]) -> int:
     return dim["opt"] if dim["opt"] != 1 or dim["min"] == dim["max"] else min(2, dim["max"])
 
 
-def example(inputs: list[dict[str, Any]], dims: Mapping[str, Mapping[str, int]], seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def example(
+    inputs: list[dict[str, Any]], dims: Mapping[str, Mapping[str, int]], seed: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example (args, kwargs) of torch tensors, drawn under a seed within each spec's range."""
     import torch
 
@@ -83,7 +87,9 @@ def example(inputs: list[dict[str, Any]], dims: Mapping[str, Mapping[str, int]],
         return _draw(shape, spec, generator)
 
     positional, keyword = split(inputs)
-    return tuple(map_tensors(s, tensor) for s in positional), {name: map_tensors(s, tensor) for name, s in keyword.items()}
+    return tuple(map_tensors(s, tensor) for s in positional), {
+        name: map_tensors(s, tensor) for name, s in keyword.items()
+    }
 
 
 def _draw(shape: list[int], spec: Spec, generator: Any) -> Any:

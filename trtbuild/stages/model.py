@@ -14,6 +14,7 @@ from trtbuild.stages.inputs import cast_dtype
 from trtbuild.stages.user_code import first_lines, user_line
 from trtbuild.stages.weights import load_weights
 
+
 def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | None) -> Any:
     """An nn.Module in eval mode, its parameters frozen and cast.
 
@@ -32,7 +33,10 @@ def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | No
     else:
         raise StageError(
             f"The entry point `{entry}` gives no model",
-            [("gives", type(made).__name__), ("wanted", "torch.nn.Module, ScriptModule, GraphModule or ExportedProgram")],
+            [
+                ("gives", type(made).__name__),
+                ("wanted", "torch.nn.Module, ScriptModule, GraphModule or ExportedProgram"),
+            ],
         )
     if weights is not None:
         load_weights(model, weights)
@@ -57,7 +61,11 @@ def _resolve(entry: str, workspace: Path) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             names = [other for other in dir(found) if not other.startswith("_")]
-            raise StageError(f"The entry point `{entry}` does not exist", [("missing", part), ("in", where)], did_you_mean(part, names))
+            raise StageError(
+                f"The entry point `{entry}` does not exist",
+                [("missing", part), ("in", where)],
+                did_you_mean(part, names),
+            )
         found = getattr(found, part)
     return found
 
@@ -101,7 +109,7 @@ def _call(found: Any, entry: str, args: Mapping[str, Any]) -> Any:
         raise StageError(
             f"The entry point `{entry}` is not callable",
             [("is", type(found).__name__)],
-            "An entry point is a function or class that returns the model; `args` in [model] are its keyword arguments.",
+            "An entry point is a function or class that gives the model; `args` are its keyword arguments.",
         )
     try:
         return found(**args)

@@ -62,10 +62,8 @@ def _name_dims(path: Path, program: Any, settings: Mapping[str, Any]) -> int:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    specs = {
-        name: spec
-        for name, spec in zip(program.graph_signature.user_inputs, (s for g in settings["inputs"] for s in tensors(g)), strict=True)
-    }
+    flat = [spec for group in settings["inputs"] for spec in tensors(group)]
+    specs = dict(zip(program.graph_signature.user_inputs, flat, strict=True))
     renamed: dict[str, str] = {}
     for value in model.graph.input:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
@@ -77,4 +75,4 @@ def _name_dims(path: Path, program: Any, settings: Mapping[str, Any]) -> int:
                 size.dim_param = renamed[size.dim_param]
     onnx.save(model, path)
     onnx.checker.check_model(str(path))
-    return next(imported.version for imported in model.opset_import if imported.domain in ("", "ai.onnx"))
+    return next(int(used.version) for used in model.opset_import if used.domain in ("", "ai.onnx"))

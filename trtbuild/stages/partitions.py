@@ -19,7 +19,9 @@ def op_name(target: Any) -> str:
 
 def ops_of(graph: Any) -> Counter[str]:
     """How often each op is called in a graph; taking an item from a tuple is no work and not counted."""
-    return Counter(op_name(node.target) for node in graph.nodes if node.op in _CALLS and node.target is not operator.getitem)
+    return Counter(
+        op_name(node.target) for node in graph.nodes if node.op in _CALLS and node.target is not operator.getitem
+    )
 
 
 def left_to_pytorch(module: Any, executed_ops: Iterable[str], min_block_size: int) -> list[dict[str, Any]]:

@@ -37,11 +37,19 @@ def settle_sizes(module: Any) -> None:
                     for user in others:
                         user.replace_input_with(item, size)
         with fake_mode:
-            call.meta["val"] = [torch.empty((1,), dtype=torch.int64) if isinstance(value, torch.SymInt) else value for value in values]
+            call.meta["val"] = [
+                torch.empty((1,), dtype=torch.int64) if isinstance(value, torch.SymInt) else value for value in values
+            ]
     for call in engines:
-        for argument in [a for a in call.all_input_nodes if a not in from_engines and isinstance(a.meta.get("val"), torch.SymInt)]:
+        for argument in [
+            a for a in call.all_input_nodes if a not in from_engines and isinstance(a.meta.get("val"), torch.SymInt)
+        ]:
             with graph.inserting_before(call):
-                tensor = graph.call_function(torch.ops.aten.full.default, ([1], argument), {"dtype": torch.int64, "device": torch.device("cpu"), "pin_memory": False})
+                tensor = graph.call_function(
+                    torch.ops.aten.full.default,
+                    ([1], argument),
+                    {"dtype": torch.int64, "device": torch.device("cpu"), "pin_memory": False},
+                )
             with fake_mode:
                 tensor.meta["val"] = torch.empty((1,), dtype=torch.int64)
             call.replace_input_with(argument, tensor)

@@ -43,7 +43,14 @@ _KINDS = {
             "trtbuild.stages.trace",
             "torch",
             ("python", "torch"),
-            ("stages/trace.py", "stages/model.py", "stages/weights.py", "stages/inputs.py", "stages/user_code.py", *_DIGESTS),
+            (
+                "stages/trace.py",
+                "stages/model.py",
+                "stages/weights.py",
+                "stages/inputs.py",
+                "stages/user_code.py",
+                *_DIGESTS,
+            ),
             discovers=True,
         ),
         StageKind(
@@ -72,7 +79,9 @@ _KINDS = {
                 *_DIGESTS,
             ),
         ),
-        StageKind("export", "trtbuild.stages.export", "inline", (), ("stages/export.py", "stages/whole_engine.py"), leaf=True),
+        StageKind(
+            "export", "trtbuild.stages.export", "inline", (), ("stages/export.py", "stages/whole_engine.py"), leaf=True
+        ),
         StageKind(
             "cross-compile",
             "trtbuild.stages.cross_compile",
@@ -95,7 +104,11 @@ def layer_of(name: str, settings: Mapping[str, Json]) -> Layer:
 def tools_of(name: str, settings: Mapping[str, Json]) -> tuple[str, ...]:
     """The toolchain that enters the key of a stage with these settings."""
     tools = stage_kind(name).tools
-    return (*tools, "torch-tensorrt-rtx", "torch-tensorrt") if name == "trace" and layer_of(name, settings) == "tensorrt" else tools
+    return (
+        (*tools, "torch-tensorrt-rtx", "torch-tensorrt")
+        if name == "trace" and layer_of(name, settings) == "tensorrt"
+        else tools
+    )
 
 
 def stage_kind(name: str) -> StageKind:

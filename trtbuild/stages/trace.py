@@ -88,7 +88,11 @@ def _by_parameter(model: Any, inputs: list[dict[str, Any]], dims: Mapping[str, A
     except TypeError as error:
         raise StageError(
             "The inputs do not fit forward()",
-            [("reason", str(error)), ("inputs", ", ".join([*(s["name"] for s in positional), *(f"{n}=" for n in keyword)])), ("forward", f"{signature}")],
+            [
+                ("reason", str(error)),
+                ("inputs", ", ".join([*(s["name"] for s in positional), *(f"{n}=" for n in keyword)])),
+                ("forward", f"{signature}"),
+            ],
         ) from error
 
 
@@ -106,9 +110,14 @@ def _cannot_export(error: BaseException, settings: Mapping[str, Any]) -> StageEr
         return StageError(
             "The dims of the recipe do not agree with the model",
             [*facts, ("dims", _dims_text(settings["dims"]))],
-            (hint + "\nInputs that must have one size share one name in [dims]; a size the model fixes is written as a number.").strip(),
+            (
+                hint + "\nInputs that must have one size share one name in [dims]; a fixed size is written as a number."
+            ).strip(),
         )
-    if type(error).__name__ in ("GuardOnDataDependentSymNode", "Unsupported", "UserError") or "data-dependent" in text.lower():
+    if (
+        type(error).__name__ in ("GuardOnDataDependentSymNode", "Unsupported", "UserError")
+        or "data-dependent" in text.lower()
+    ):
         return StageError(
             "The model cannot be exported: its control flow depends on data",
             [*facts, ("torch says", first_lines(error, 3))],
@@ -139,7 +148,10 @@ def _check_ranges(program: Any, inputs: list[dict[str, Any]], dims: Mapping[str,
                     f"The model does not take the whole range of the dim `{size}`",
                     [
                         ("asked", f"{dim['min']}..{dim['max']}"),
-                        ("exported", f"{found.lower}..{found.upper}" if found is not None else f"only {value.shape[axis]}"),
+                        (
+                            "exported",
+                            f"{found.lower}..{found.upper}" if found is not None else f"only {value.shape[axis]}",
+                        ),
                     ],
                     "torch.export treats sizes 0 and 1 apart: where the model does too, begin the dim at 2."
                     if found is not None and int(found.lower) == 2
@@ -156,5 +168,3 @@ def _decompose(program: Any) -> Any:
         # Holds the address of a graph, which would make every saved file differ.
         node.meta.pop("from_node", None)
     return program
-
-

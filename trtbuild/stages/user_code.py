@@ -9,7 +9,9 @@ import traceback
 from pathlib import Path
 
 _NOT_THEIRS = tuple(
-    str(Path(folder)) + "/" for folder in {sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])} if folder
+    str(Path(folder)) + "/"
+    for folder in {sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])}
+    if folder
 )
 
 

@@ -23,10 +23,14 @@ def load_weights(model: Any, path: Path) -> None:
     ]
     if missing or unexpected or differing:
         facts = [("file", str(path))]
-        facts += [(what, _some(names)) for what, names in (("missing", missing), ("unexpected", unexpected), ("shapes", differing)) if names]
+        facts += [
+            (what, _some(names))
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("shapes", differing))
+            if names
+        ]
         hint = "Do the model's args fit the checkpoint?"
         if unexpected and all(name.startswith("module.") for name in state):
-            hint = "The names begin with `module.`: the checkpoint was saved from DataParallel. Save model.module.state_dict() instead."
+            hint = "`module.` before every name tells of DataParallel: save model.module.state_dict() instead."
         raise StageError("The weights do not fit the model", facts, hint)
     model.load_state_dict(state, strict=True, assign=False)
 
@@ -38,13 +42,20 @@ def _read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            loaded: dict[str, Any] = load_file(path)
+            return loaded
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).strip().splitlines()
-        hint = "Weights are never unpickled: save a state dict of tensors, or convert it to .safetensors." if path.suffix != ".safetensors" else ""
+        hint = (
+            "Weights are never unpickled: save a state dict of tensors, or convert it to .safetensors."
+            if path.suffix != ".safetensors"
+            else ""
+        )
         raise StageError(
-            "The weights cannot be read", [("file", str(path)), ("reason", f"{type(error).__name__}: {reason[0] if reason else ''}")], hint
+            "The weights cannot be read",
+            [("file", str(path)), ("reason", f"{type(error).__name__}: {reason[0] if reason else ''}")],
+            hint,
         ) from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

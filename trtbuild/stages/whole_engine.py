@@ -12,7 +12,7 @@ _SHOWN = 12
 
 
 def take_whole_engine(job: Job) -> dict[str, Any]:
-    """`model.engine` as a copy of the compiled engine. StageError lists the ops in the way where it is not one engine."""
+    """`model.engine` as a copy of the compiled engine. StageError lists the ops in the way of its being one."""
     compiled = job.inputs["compiled"]
     report = read_json(compiled["report.json"])
     whole = report["whole"]

@@ -39,7 +39,8 @@ class Entry:
             "key": self.key,
             "record": self.record,
             "outputs": {
-                name: {"digest": o.digest, "canonical": o.canonical, "bytes": o.bytes} for name, o in self.outputs.items()
+                name: {"digest": o.digest, "canonical": o.canonical, "bytes": o.bytes}
+                for name, o in self.outputs.items()
             },
             "details": self.details,
             "seconds": self.seconds,

@@ -57,12 +57,15 @@ class LocalStore:
             if not (self.root / ".gitignore").exists():
                 (self.root / ".gitignore").write_text("*\n!.gitignore\n", encoding="ascii")
             (self.root / "CACHEDIR.TAG").write_text(
-                "Signature: 8a477f597d28d172789f06886806bc55\n# trtbuild's cache; see bford.info/cachedir\n", encoding="ascii"
+                "Signature: 8a477f597d28d172789f06886806bc55\n# trtbuild's cache; see bford.info/cachedir\n",
+                encoding="ascii",
             )
             write_json(mark, {"format": FORMAT, "trtbuild": __version__})
         elif found.get("format") != FORMAT:
             raise StoreError(
-                "The cache was written by a newer trtbuild" if found.get("format", 0) > FORMAT else "The cache has an unknown format",
+                "The cache was written by a newer trtbuild"
+                if found.get("format", 0) > FORMAT
+                else "The cache has an unknown format",
                 [
                     ("cache", str(self.root)),
                     ("its format", f"{found.get('format')} (trtbuild {found.get('trtbuild', 'unknown')})"),
@@ -150,7 +153,7 @@ class LocalStore:
     # history and logs, by step
 
     def history(self, step: str) -> dict[str, Any] | None:
-        """Of a step: the "key" and "record" it last had, "seconds" and "peak_memory", and "before", those it had before."""
+        """A step's last "key" and "record", its "seconds" and "peak_memory", and "before": the record before that."""
         found = read_json(self._of_step("history-v1", step, ".json"))
         return found if isinstance(found, dict) else None
 
@@ -162,7 +165,9 @@ class LocalStore:
         before = {"key": old["key"], "record": old["record"]} if old else None
         path = self._of_step("history-v1", step, ".json")
         with saying_what("store the history of a stage", path):
-            write_json(path, {"key": key, "record": record, "seconds": seconds, "peak_memory": peak_memory, "before": before})
+            write_json(
+                path, {"key": key, "record": record, "seconds": seconds, "peak_memory": peak_memory, "before": before}
+            )
 
     def log(self, step: str) -> Path:
         """Where the log of a step's last run lies."""

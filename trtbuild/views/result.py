@@ -30,7 +30,9 @@ def render_artifacts(artifacts: Sequence[Artifact]) -> str:
 def render_summary(result: BuildResult) -> str:
     """What became of the stages, in one line."""
     counts = Counter(str(stage.status) for stage in result.stages)
-    parts = [f"{counts[status]} {status}" for status in ("ran", "cached", "failed", "skipped", "pending") if counts[status]]
+    parts = [
+        f"{counts[status]} {status}" for status in ("ran", "cached", "failed", "skipped", "pending") if counts[status]
+    ]
     if result.left_out:
         parts.append(f"{len(result.left_out)} left out")
     return f"stages: {', '.join(parts) or 'none'}"

@@ -1,10 +1,10 @@
 """One stage in its own process: from the job's folder to its result.
 
-    <folder>/job.json      what to run (see `Job`)
-    <folder>/log           all the process prints, native code included
-    <folder>/out/          the outputs, by name
-    <folder>/tmp/          TMPDIR of the stage
-    <folder>/result.json   written last: outputs with digests, details, reads; or the error
+<folder>/job.json      what to run (see `Job`)
+<folder>/log           all the process prints, native code included
+<folder>/out/          the outputs, by name
+<folder>/tmp/          TMPDIR of the stage
+<folder>/result.json   written last: outputs with digests, details, reads; or the error
 """
 
 from __future__ import annotations
@@ -133,10 +133,20 @@ def _outputs(out: Path, meaning: bool) -> dict[str, Any]:
 
 def _unexpected(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError):
-        return {"error": "The stage ran out of memory", "facts": {}, "hint": "Build fewer stages at once with -j 1.", "traceback": ""}
+        return {
+            "error": "The stage ran out of memory",
+            "facts": {},
+            "hint": "Build fewer stages at once with -j 1.",
+            "traceback": "",
+        }
     if isinstance(error, OSError) and error.errno == 28:
         facts = {"path": str(error.filename or ""), "reason": error.strerror or ""}
-        return {"error": "No space is left for the outputs of the stage", "facts": facts, "hint": "Free some space, or choose another --cache.", "traceback": ""}
+        return {
+            "error": "No space is left for the outputs of the stage",
+            "facts": facts,
+            "hint": "Free some space, or choose another --cache.",
+            "traceback": "",
+        }
     return {
         "error": "The stage failed with an error that trtbuild has no words for",
         "facts": {"raised": f"{type(error).__name__}: {error}"},
