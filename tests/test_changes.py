@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtbuild.changes import Change, changes
@@ -58,16 +58,19 @@ def applied(before: Mapping[str, Any], found: list[Change]) -> Any:
 
 
 @given(records, records)
+@settings(deadline=None)
 def test_applying_the_changes_gives_the_other_record(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert canonical(applied(before, changes(before, after))) == canonical(after)
 
 
 @given(records, records)
+@settings(deadline=None)
 def test_no_changes_if_and_only_if_the_canonical_texts_are_equal(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert (changes(before, after) == []) == (canonical(before) == canonical(after))
 
 
 @given(records, records)
+@settings(deadline=None)
 def test_no_path_is_told_twice_and_values_are_never_shown_alike(before: dict[str, Any], after: dict[str, Any]) -> None:
     found = changes(before, after)
     assert len({change.path for change in found}) == len(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import null_step
@@ -24,6 +24,7 @@ def plans(draw: st.DrawFn) -> list[Step]:
 
 
 @given(plans(), st.randoms())
+@settings(deadline=None)
 def test_every_step_comes_after_its_needs_whatever_the_order_they_are_given_in(
     steps: list[Step], random: object
 ) -> None:
@@ -37,6 +38,7 @@ def test_every_step_comes_after_its_needs_whatever_the_order_they_are_given_in(
 
 
 @given(plans(), st.data())
+@settings(deadline=None)
 def test_the_longest_path_is_a_steps_own_time_and_the_longest_that_follows(
     steps: list[Step], data: st.DataObject
 ) -> None:
@@ -48,6 +50,7 @@ def test_the_longest_path_is_a_steps_own_time_and_the_longest_that_follows(
 
 
 @given(plans())
+@settings(deadline=None)
 def test_ancestors_are_the_needs_and_their_ancestors(steps: list[Step]) -> None:
     for step in steps:
         needs = set(step.needs.values())

@@ -5,12 +5,14 @@ Made from entries alone, so that the same entries give the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trtbuild import __version__
 from trtbuild.plan import Cell, Plan
+from trtbuild.stages.inputs import tensors
 from trtbuild.store.entry import Entry
 
 SCHEMA = 1
@@ -45,7 +47,7 @@ def manifest_of(
         for file in old.get("files", ())
         if file.get("format") not in formats and (folder / str(file.get("path"))).is_file()
     ]
-    signature = traced.details.get("signature", {}) if traced else {}
+    inputs, outputs = _signature(traced)
     reads = traced.record.get("reads", {}) if traced else {}
     declared = {step.files[slot]: digest for step in steps for slot, digest in entries[step.id].record["files"].items()}
     toolchain: dict[str, Any] = {}
@@ -63,8 +65,8 @@ def manifest_of(
         },
         "precision": first.precision,
         "files": sorted([*files, *kept], key=lambda file: str(file["path"])),
-        "inputs": _named_ranges(signature.get("inputs", []), signature, traced),
-        "outputs": signature.get("outputs", []),
+        "inputs": inputs,
+        "outputs": outputs,
         "whole_engine": details.get("whole"),
         "engines": details.get("engines", []),
         "partitions": details.get("partitions", {}),
@@ -84,19 +86,24 @@ def manifest_of(
     }
 
 
-def _named_ranges(
-    inputs: Sequence[Mapping[str, Any]], signature: Mapping[str, Any], traced: Entry | None
-) -> list[dict[str, Any]]:
-    """The program's inputs with the recipe's names for sizes, and the range of each."""
+def _signature(traced: Entry | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The program's inputs and outputs with the recipe's names for sizes, and the range of each input's."""
     if traced is None:
-        return []
-    from trtbuild.stages.inputs import tensors
-
-    settings = traced.record["settings"]
+        return [], []
+    settings, signature = traced.record["settings"], traced.details["signature"]
     specs = [spec for group in settings["inputs"] for spec in tensors(group)]
-    named = []
-    for found, spec in zip(inputs, specs, strict=True):
-        names = [size for size in spec["shape"] if isinstance(size, str)]
-        ranges = {name: settings["dims"][name] for name in names}
-        named.append({**found, "shape": list(spec["shape"]), "ranges": ranges, "format": spec["format"]})
-    return named
+    names: dict[str, str] = {}
+    inputs = []
+    for found, spec in zip(signature["inputs"], specs, strict=True):
+        for symbol, size in zip(found["shape"], spec["shape"], strict=True):
+            if isinstance(symbol, str) and isinstance(size, str):
+                names[symbol] = size
+        ranges = {size: settings["dims"][size] for size in spec["shape"] if isinstance(size, str)}
+        inputs.append({**found, "shape": list(spec["shape"]), "ranges": ranges, "format": spec["format"]})
+    outputs = [{**found, "shape": [_renamed(size, names) for size in found["shape"]]} for found in signature["outputs"]]
+    return inputs, outputs
+
+
+def _renamed(size: int | str, names: Mapping[str, str]) -> int | str:
+    """A size over shape symbols as one over the recipe's dims."""
+    return re.sub(r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), size) if isinstance(size, str) else size

@@ -144,6 +144,7 @@ def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
             raise MachineError(
                 "No space is left for the artifacts",
                 [("path", str(target)), ("bytes", f"{output.bytes:,}")],
-                "Free some space, or choose another folder with --dist.\nWhat was built is in the cache: the next run copies it.",
+                "Free some space, or choose another folder with --dist.\n"
+                "What was built is in the cache: the next run copies it.",
             ) from error
         raise

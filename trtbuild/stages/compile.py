@@ -3,7 +3,7 @@
 Outputs: `engines/<name>.engine`; `report.json` (see below); with Torch-TensorRT also `program.pt2`.
 
     report.json {"converter", "runtime", "compute_capability", "precision",
-                 "engines": [{"name", "file", "inputs", "outputs", "layers", "profiles"}],
+                 "engines": [{"name", "file", "inputs", "outputs", "layers", "ranges"}],
                  "partitions": {"tensorrt": [{"engine", "ops"}], "pytorch": [{"op", "count", "reason"}]},
                  "whole": {"engine", "inputs", "outputs"} or null}
 """

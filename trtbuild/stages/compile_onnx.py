@@ -30,7 +30,7 @@ def compile_onnx(job: Job) -> dict[str, Any]:
     path = job.inputs["onnx"]["model.onnx"]
     ops = _parse(trt, network, logger, path, errors)
     config = builder.create_builder_config()
-    _configure(trt, builder, network, config, settings, job.details["onnx"]["inputs"])
+    profiles = _configure(trt, builder, network, config, settings, job.details["onnx"]["inputs"])
     engine = builder.build_serialized_network(network, config)
     if engine is None or errors:
         raise StageError(
@@ -38,7 +38,7 @@ def compile_onnx(job: Job) -> dict[str, Any]:
         )
     with (job.out / "engines" / f"{_NAME}.engine").open("wb") as file:
         file.write(memoryview(engine))
-    facts = network_facts(network, config)
+    facts = network_facts(network, profiles)
     return {
         "engines": [{"name": _NAME, "file": f"engines/{_NAME}.engine", **facts}],
         "partitions": {"tensorrt": [{"engine": _NAME, "ops": ops}], "pytorch": []},
@@ -105,7 +105,8 @@ def _parse(trt: Any, network: Any, logger: Any, path: Path, errors: list[str]) -
 
 def _configure(
     trt: Any, builder: Any, network: Any, config: Any, settings: Mapping[str, Any], names: list[str]
-) -> None:
+) -> list[Any]:
+    """Set the config up for the target; return the optimisation profiles."""
     from trtbuild.stages.gpuless import WORKSPACE, set_target
 
     options = settings["options"]
@@ -126,6 +127,7 @@ def _configure(
         config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
     specs = dict(zip(names, (s for g in settings["inputs"] for s in tensors(g)), strict=True))
     dims = settings["dims"]
+    profiles: list[Any] = []
     dynamic = any(-1 in tuple(network.get_input(i).shape) for i in range(network.num_inputs))
     for of in [dims, *settings["profiles"]] if dynamic else []:
         profile = builder.create_optimization_profile()
@@ -134,6 +136,8 @@ def _configure(
             if -1 in tuple(tensor.shape):
                 profile.set_shape(tensor.name, *_shapes(specs[tensor.name]["shape"], of))
         config.add_optimization_profile(profile)
+        profiles.append(profile)
+    return profiles
 
 
 def _shapes(shape: list[int | str], dims: Mapping[str, Any]) -> list[list[int]]:

@@ -161,7 +161,7 @@ def _write_engines(job: Job, module: Any, facts: Mapping[str, Any]) -> list[dict
         if data is None:
             continue
         (job.out / "engines" / f"{name}.engine").write_bytes(data)
-        known = facts.get(digest_bytes(data), {"inputs": [], "outputs": [], "layers": [], "profiles": 0})
+        known = facts.get(digest_bytes(data), {"inputs": [], "outputs": [], "layers": [], "ranges": []})
         known["inputs"].sort(key=lambda tensor: child.input_binding_names.index(tensor["name"]))
         known["outputs"].sort(key=lambda tensor: child.output_binding_names.index(tensor["name"]))
         engines.append({"name": name, "file": f"engines/{name}.engine", **known})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trtbuild.errors import StageError
@@ -21,8 +21,11 @@ def dtype_name(dtype: Any) -> str:
     return _NAMES.get(dtype.name) or str(dtype.name).lower()
 
 
-def network_facts(network: Any, config: Any) -> dict[str, Any]:
-    """Inputs, outputs and layers of a network: names, dtypes, shapes (-1 where a size varies)."""
+def network_facts(network: Any, profiles: Sequence[Any]) -> dict[str, Any]:
+    """Inputs, outputs and layers of a network: names, dtypes, shapes (-1 where a size varies).
+
+    `ranges` holds, for each optimisation profile, min, opt and max shape of every input that varies.
+    """
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     layers = []
@@ -36,8 +39,18 @@ def network_facts(network: Any, config: Any) -> dict[str, Any]:
         "inputs": [_tensor(t) for t in inputs],
         "outputs": [_tensor(t) for t in outputs],
         "layers": layers,
-        "profiles": config.num_optimization_profiles,
+        "ranges": [
+            {tensor.name: _shapes(profile, tensor) for tensor in inputs if _varies(tensor)} for profile in profiles
+        ],
     }
+
+
+def _varies(tensor: Any) -> bool:
+    return -1 in tuple(tensor.shape)
+
+
+def _shapes(profile: Any, tensor: Any) -> list[list[int]]:
+    return [list(shape) for shape in profile.get_shape(tensor.name)]
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:

@@ -131,7 +131,8 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
     import tensorrt as trt
 
     create_config, create_network = trt.Builder.create_builder_config, trt.Builder.create_network
-    build = trt.Builder.build_serialized_network
+    build, create_profile = trt.Builder.build_serialized_network, trt.Builder.create_optimization_profile
+    profiles: list[Any] = []
 
     def config_for_target(self: Any) -> Any:
         # Fault: Torch-TensorRT never says which GPUs the engine is for; the default asks the current one.
@@ -140,9 +141,14 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
         return config
 
     def named_network(self: Any, *args: Any) -> Any:
+        profiles.clear()
         network = create_network(self, *args)
         network.name = NETWORK_NAME
         return network
+
+    def noted_profile(self: Any) -> Any:
+        profiles.append(create_profile(self))
+        return profiles[-1]
 
     def build_and_note(self: Any, network: Any, config: Any) -> Any:
         from trtbuild.digest import digest_bytes
@@ -150,11 +156,12 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
         engine = build(self, network, config)
         if engine is not None:
             # An engine cannot be inspected without a driver: what is known of it is what its network says now.
-            built.facts[digest_bytes(memoryview(engine))] = network_facts(network, config)
+            built.facts[digest_bytes(memoryview(engine))] = network_facts(network, profiles)
         return engine
 
     trt.Builder.create_builder_config = config_for_target
     trt.Builder.create_network = named_network
+    trt.Builder.create_optimization_profile = noted_profile
     trt.Builder.build_serialized_network = build_and_note
     # Fault: the engine is deserialised right after the build, only to be serialised again; that needs a driver.
     trt.Runtime.deserialize_cuda_engine = lambda self, data: _BuiltEngine(data)

@@ -42,7 +42,8 @@ def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | No
         load_weights(model, weights)
     if not isinstance(made, torch.export.ExportedProgram):
         model.eval()
-    model.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
     dtype = cast_dtype(settings["cast"])
     if dtype is not None:
         model = model.to(getattr(torch, dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtbuild.views.result import human_bytes
-from trtbuild.views.text import aligned
+from trtbuild.views.text import aligned, counted
 
 if TYPE_CHECKING:
     from trtbuild.doctor import Capability, Gpu, Report, Torch
@@ -31,7 +31,7 @@ def _machine(report: Report) -> list[tuple[str, ...]]:
     rows = [
         ("python", machine.python),
         ("system", machine.system),
-        ("cpu", f"{machine.cpu}, {_cores(machine.cores)}{with_instructions}"),
+        ("cpu", f"{machine.cpu}, {counted(machine.cores, 'core')}{with_instructions}"),
         ("memory", _size(machine.memory)),
         ("cache", f"{machine.cache}, {_size(machine.disk_free)} free"),
         *([("gpu", _gpu(gpu)) for gpu in machine.gpus] or [("gpu", "none")]),
@@ -44,10 +44,6 @@ def _built_for(torch: Torch | None) -> str:
     if torch is None:
         return ""
     return "CPUs only" if torch.cpu_only else f"CUDA {torch.cuda}"
-
-
-def _cores(count: int) -> str:
-    return "1 core" if count == 1 else f"{count} cores"
 
 
 def _size(count: int | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trtbuild.plan import Plan
+from trtbuild.views.text import counted
 
 # Fill colours by what happened or would happen to a step; every status is written out as well.
 FILLS = {
@@ -78,9 +79,5 @@ def summary_of(plan: Plan) -> str:
     """How much there is, in a line."""
     left_out = sum(1 for cell in plan.cells if cell.reason)
     made = len(plan.cells) - left_out
-    text = f"{_count(len(plan.steps), 'stage')}, {_count(made, 'artifact')}"
+    text = f"{counted(len(plan.steps), 'stage')}, {counted(made, 'artifact')}"
     return f"{text}, {left_out} that cannot be built here" if left_out else text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

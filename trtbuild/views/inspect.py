@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from trtbuild.views.result import human_bytes
-from trtbuild.views.text import aligned, human_seconds
+from trtbuild.views.text import aligned, counted, human_seconds
 
 _DIGEST_SHOWN = 12
 _LAYER_TYPES_SHOWN = 3
@@ -83,8 +83,8 @@ def _engine(engine: Record) -> tuple[str, ...]:
         types = Counter({name: count for name, count in _items(engine, "layer_types") if isinstance(count, int)})
     shown = [f"{count} x {name}" for name, count in types.most_common(_LAYER_TYPES_SHOWN)]
     if len(types) > _LAYER_TYPES_SHOWN:
-        shown.append(f"{len(types) - _LAYER_TYPES_SHOWN} more types")
-    layers_text = f"{sum(types.values())} layers: {', '.join(shown)}" if types else ""
+        shown.append(counted(len(types) - _LAYER_TYPES_SHOWN, "other type"))
+    layers_text = f"{counted(sum(types.values()), 'layer')}: {', '.join(shown)}" if types else ""
     return _word(engine, "name"), *_content(engine), layers_text
 
 
@@ -101,7 +101,7 @@ def _partitions(partitions: Record) -> Iterator[tuple[str, ...]]:
     for part in _records(partitions, "tensorrt"):
         ops = _record(part, "ops") or part
         counts = [count for count in ops.values() if isinstance(count, int)]
-        yield "TensorRT", _word(part, "engine"), f"{sum(counts)} ops"
+        yield "TensorRT", _word(part, "engine"), counted(sum(counts), "op")
     for part in _records(partitions, "pytorch"):
         yield "PyTorch", _word(part, "op"), f"{part.get('count', 1)} x", _word(part, "reason")
 

@@ -65,8 +65,9 @@ class LiveView:
         self._running = tuple(one for one in self._running if one.step != step)
 
     def sum_up(self, text: str) -> None:
-        """The last line of the display."""
+        """The last line of the display; what was added and removed before shows from now on."""
         self._sum = text
+        self._live.refresh()
 
     def say(self, line: str) -> None:
         """A line that stays, above the display."""

@@ -16,6 +16,11 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 layer`, `2 layers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shorten_middle(text: str, width: int) -> str:
     """A text held to a width; what is cut comes from the middle, since ids differ at their ends."""
     if len(text) <= width:

@@ -87,7 +87,9 @@ class Watch:
         if "/__pycache__/" in path or path.endswith(".pyc"):
             # A fresh .pyc is opened in place of the source that it stands for; the source is found by its module.
             return None
-        return None if path.startswith(self._foreign) else path
+        # Metadata of distributions, also of those installed for editing: their versions are in the record.
+        foreign = path.startswith(self._foreign) or ".egg-info/" in path or ".dist-info/" in path
+        return None if foreign else path
 
     def _relative(self, path: str) -> str:
         root = os.path.realpath(self._workspace)
