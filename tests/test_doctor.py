@@ -107,7 +107,7 @@ def test_what_does_not_load_cannot_be_used() -> None:
 @pytest.mark.parametrize(
     ("where", "torch", "probes", "why"),
     [
-        (machine(), TORCH, [], "there is no NVIDIA GPU here: artifacts are marked `pending`"),
+        (machine(), TORCH, [], "there is no NVIDIA GPU here"),
         (machine(GPU), None, [], "torch is not installed"),
         (machine(GPU), Torch("2.14.1+cpu", ""), [], "torch 2.14.1+cpu was built for CPUs only"),
         (machine(GPU), TORCH, [Probe("torch", "torch does not load: OSError")], "torch does not load: OSError"),
@@ -119,8 +119,8 @@ def test_what_does_not_load_cannot_be_used() -> None:
         ),
     ],
 )
-def test_why_nothing_can_be_verified(where: Machine, torch: Torch | None, probes: list[Probe], why: str) -> None:
-    one = found("verification on a GPU", where, torch, probes=probes)
+def test_why_no_artifact_can_run(where: Machine, torch: Torch | None, probes: list[Probe], why: str) -> None:
+    one = found("running artifacts", where, torch, probes=probes)
     assert not one.available and one.why == why and one.mend
 
 

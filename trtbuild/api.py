@@ -226,7 +226,7 @@ def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Expla
     history = session.store.history(step.id)
     action = planned[step.id].action
     if action == "unknown":
-        return Explanation(step.id, action, f"is not known yet: {planned[step.id].reason}", [])
+        return Explanation(step.id, action, f"is not known yet, but {planned[step.id].reason}", [])
     if action == "run":
         if history is None:
             return Explanation(step.id, action, "would run: not built before", [])

@@ -206,7 +206,7 @@ def capabilities_of(
         capability("TorchScript", _cell("torchscript"), *rtx),
         capability("AOTInductor", _cell("aot_inductor"), *rtx),
         capability("standard TensorRT", _cell("engine", runtime="tensorrt"), "torch"),
-        _verification(machine, torch, next((probe for probe in probes if probe.name == "torch"), None)),
+        _running(machine, torch, next((probe for probe in probes if probe.name == "torch"), None)),
     )
 
 
@@ -222,11 +222,11 @@ def _cell(format: str, platform: str = "linux-x86_64", runtime: str = "tensorrt-
     )
 
 
-def _verification(machine: Machine, torch: Torch | None, probe: Probe | None) -> Capability:
-    name = "verification on a GPU"
-    elsewhere = "trtbuild verify ARTIFACT, on a machine with an NVIDIA GPU"
+def _running(machine: Machine, torch: Torch | None, probe: Probe | None) -> Capability:
+    name = "running artifacts"
+    elsewhere = "Run them on a machine with an NVIDIA GPU."
     if not machine.gpus:
-        return Capability(name, False, "there is no NVIDIA GPU here: artifacts are marked `pending`", elsewhere)
+        return Capability(name, False, "there is no NVIDIA GPU here", elsewhere)
     if torch is None:
         return Capability(name, False, "torch is not installed", _INSTALL)
     if torch.cpu_only:
