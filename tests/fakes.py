@@ -10,7 +10,7 @@ from typing import Any
 from trtbuild.digest import Json
 from trtbuild.events import Event, StageEnded, StageStarted
 from trtbuild.files import read_json
-from trtbuild.plan import Cell, Plan, Step
+from trtbuild.plans import Cell, Plan, Step
 from trtbuild.worker.job import perform
 from trtbuild.worker.pool import Outcome
 

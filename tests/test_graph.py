@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fakes import null_step
 from trtbuild.errors import UsageError
 from trtbuild.graph import ancestors, graph_from_steps, longest_path, ordered
-from trtbuild.plan import Step
+from trtbuild.plans import Step
 
 
 @st.composite

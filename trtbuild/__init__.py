@@ -1,3 +1,28 @@
-"""trtbuild: a declarative build system for TensorRT artifacts."""
+"""trtbuild: a declarative build system for TensorRT artifacts.
+
+`run`, `plan` and `explain` are what the commands of these names do; see `trtbuild.api`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["BuildResult", "__version__", "explain", "plan", "run"]
+
+if TYPE_CHECKING:
+    from trtbuild.api import BuildResult, run
+    from trtbuild.api import explain_recipe as explain
+    from trtbuild.api import plan_recipes as plan
+
+_NAMES = {"run": "run", "BuildResult": "BuildResult", "plan": "plan_recipes", "explain": "explain_recipe"}
+
+
+def __getattr__(name: str) -> Any:
+    # The version is asked far more often than a build is run: nothing is imported before it is used.
+    if name in _NAMES:
+        from trtbuild import api
+
+        return getattr(api, _NAMES[name])
+    raise AttributeError(f"module 'trtbuild' has no attribute {name!r}")

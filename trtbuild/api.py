@@ -15,7 +15,7 @@ from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
 from trtbuild.events import Event, Listener, Status
 from trtbuild.files import Digests
 from trtbuild.memo import plan_for, recipe_paths
-from trtbuild.plan import Cell, Plan, Step
+from trtbuild.plans import Cell, Plan, Step
 from trtbuild.publish import Artifact, Damaged, check_writable, publish
 from trtbuild.resolve import Resolver
 from trtbuild.store.entry import Entry
@@ -212,6 +212,16 @@ def explain(session: Session, stage: str | None = None) -> list[Explanation]:
     wanted = {_step_named(session.plan, stage).id} if stage else {step.id for step in session.plan.steps}
     planned = {found.id: found for found in preview(session)}
     return [_explain(session, step, planned) for step in session.plan.steps if step.id in wanted]
+
+
+def plan_recipes(recipes: Sequence[PathLike] | PathLike, **where: Any) -> list[Planned]:
+    """What `run` with the same arguments would do (see `open_session`); runs nothing."""
+    return preview(open_session(recipes, **where))
+
+
+def explain_recipe(recipe: PathLike, stage: str | None = None, **where: Any) -> list[Explanation]:
+    """Why each stage of a recipe, or the one named, would run next or ran last."""
+    return explain(open_session(recipe, **where), stage)
 
 
 def _step_named(plan: Plan, name: str) -> Step:

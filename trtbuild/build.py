@@ -20,7 +20,7 @@ from trtbuild.events import Listener, RunStarted, StageEnded, StageStarted, Stat
 from trtbuild.executor import Executor, LocalExecutor
 from trtbuild.files import machine_error, saying_what, write_json
 from trtbuild.keys import KeyInputs, key_of, with_reads
-from trtbuild.plan import Plan, Step
+from trtbuild.plans import Plan, Step
 from trtbuild.resolve import Decision, Resolver
 from trtbuild.stages.table import layer_of
 from trtbuild.store.entry import Entry, Output

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     schema = commands.add_parser("schema", help="the JSON Schema of recipes")
+    schema.add_argument("--json", action="store_true", help="as always: the schema is a JSON document")
     schema.set_defaults(command=_schema)
     return parser
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import networkx
 
 from trtbuild.errors import UsageError, did_you_mean
-from trtbuild.plan import Step
+from trtbuild.plans import Step
 
 # What a step is taken to last while nothing is remembered of it.
 UNKNOWN_SECONDS = 1.0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtbuild.digest import Json, digest_value
-from trtbuild.plan import Step
+from trtbuild.plans import Step
 from trtbuild.toolchain import toolchain
 
 SCHEMA = 1

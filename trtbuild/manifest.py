@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild import __version__
-from trtbuild.plan import Cell, Plan
+from trtbuild.plans import Cell, Plan
 from trtbuild.stages.inputs import tensors
 from trtbuild.store.entry import Entry
 

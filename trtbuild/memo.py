@@ -14,11 +14,11 @@ from trtbuild.digest import digest_bytes, digest_value
 from trtbuild.errors import UsageError, did_you_mean
 from trtbuild.files import machine_error, read_json, write_json
 from trtbuild.host import has_gpu, platform
-from trtbuild.plan import Plan
+from trtbuild.plans import Plan
 from trtbuild.toolchain import toolchain
 from trtbuild.workspace import Workspace
 
-_SOURCES = ("planner.py", "buildable.py", "plan.py", "graph.py", "stages/inputs.py")
+_SOURCES = ("planner.py", "buildable.py", "plans.py", "graph.py", "stages/inputs.py")
 
 
 def recipe_paths(given: Sequence[str]) -> list[Path]:

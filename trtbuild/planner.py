@@ -13,7 +13,7 @@ from typing import Any
 from trtbuild.buildable import Question, why_not
 from trtbuild.digest import Json, canonical
 from trtbuild.errors import RecipeError, TrtbuildError, UsageError, did_you_mean
-from trtbuild.plan import Cell, Plan, Step
+from trtbuild.plans import Cell, Plan, Step
 from trtbuild.recipe import Recipe, recipe_from_text, recipe_from_toml
 from trtbuild.recipe.inputs import Dim, Input
 from trtbuild.recipe.positions import line_of, positions

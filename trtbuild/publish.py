@@ -14,7 +14,7 @@ from typing import Any
 from trtbuild.errors import MachineError
 from trtbuild.files import Digests, read_json, saying_what, write_whole
 from trtbuild.manifest import manifest_of
-from trtbuild.plan import Cell, Plan
+from trtbuild.plans import Cell, Plan
 from trtbuild.store.entry import Entry, Output
 from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace

@@ -12,7 +12,7 @@ from trtbuild.errors import UsageError
 from trtbuild.files import Digests
 from trtbuild.host import cpu_capability
 from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
-from trtbuild.plan import Step
+from trtbuild.plans import Step
 from trtbuild.stages.table import code_of, stage_kind, tools_of
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore

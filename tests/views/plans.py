@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from trtbuild.plan import Cell, Plan, Step
+from trtbuild.plans import Cell, Plan, Step
 
 
 def resnet() -> Plan:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.views.plans import diamond, odd_plans, resnet
-from trtbuild.plan import Plan
+from trtbuild.plans import Plan
 from trtbuild.views.drawing import drawing_from_plan
 from trtbuild.views.graph import render_graph
 from trtbuild.views.graph_layout import layout_of

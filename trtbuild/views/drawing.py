@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trtbuild.plan import Plan
+from trtbuild.plans import Plan
 from trtbuild.views.text import counted
 
 # Fill colours by what happened or would happen to a step; every status is written out as well.

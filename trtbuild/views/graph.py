@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from trtbuild.plan import Plan
+from trtbuild.plans import Plan
 from trtbuild.views.drawing import drawing_from_plan
 
 Form = Literal["text", "dot", "mermaid", "svg"]

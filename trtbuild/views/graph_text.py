@@ -14,7 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from trtbuild.plan import Cell, Plan, Step
+from trtbuild.plans import Cell, Plan, Step
 from trtbuild.views.drawing import summary_of
 
 WIDTH = 80

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trtbuild.changes import Change
-from trtbuild.plan import Cell
+from trtbuild.plans import Cell
 from trtbuild.views.text import aligned
 
 _SUMMARY: dict[str, str] = {"run": "to run", "unknown": "known after these", "cached": "cached", "skipped": "skipped"}

@@ -1,0 +1,99 @@
+"""The peer of `tests.bench.build`: one artifact made by hand, with the calls that a user's own script would make.
+
+python tests/bench/plain.py MODEL FORMAT PRECISION OUTPUT
+
+Of trtbuild it takes the patches that a machine without a GPU needs, and nothing else. FORMAT is engine, onnx or
+exported_program, by which the program for Windows is meant. The numbers are those of recipes/resnet.toml.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+SEED = 0
+CAPABILITIES = ["8.0", "8.6", "8.9", "12.0"]
+BATCH = {"min": 1, "opt": 8, "max": 32}
+IMAGE = (3, 224, 224)
+
+
+def main(model_name: str, format: str, precision: str, output: str) -> None:
+    import torch
+
+    if format != "onnx":
+        # As such a script begins: with its imports. The program that it traces is the same.
+        _import_torch_tensorrt()
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    program = _trace(model_name, dtype)
+    if format == "onnx":
+        _save_onnx(program, output)
+        return
+    module = _compile(program, dtype)
+    if format == "engine":
+        _save_engine(module, Path(output))
+    else:
+        _save_windows_program(module, output)
+
+
+def _import_torch_tensorrt() -> None:
+    from trtbuild.stages import gpuless
+
+    # trtbuild notes the layers of every network and the digest of every engine as it patches: no part of such a script.
+    gpuless.network_facts = lambda *_: {}
+    import trtbuild.digest
+
+    trtbuild.digest.digest_bytes = lambda _: ""
+    gpuless.import_torch_tensorrt()
+
+
+def _trace(model_name: str, dtype: Any) -> Any:
+    import torch
+    import torchvision
+
+    torch.manual_seed(SEED)
+    model = getattr(torchvision.models, model_name)().eval().to(dtype)
+    batch = torch.export.Dim("batch", min=BATCH["min"], max=BATCH["max"])
+    with torch.no_grad():
+        return torch.export.export(
+            model, (torch.rand(BATCH["opt"], *IMAGE).to(dtype),), dynamic_shapes={"x": {0: batch}}
+        )
+
+
+def _compile(program: Any, dtype: Any) -> Any:
+    import torch
+    import torch_tensorrt
+
+    from trtbuild.stages.bounds import bounds_of
+    from trtbuild.stages.gpuless import answer_for
+
+    shapes = {f"{bound}_shape": (size, *IMAGE) for bound, size in BATCH.items()}
+    described = {"inputs": [{"shape": ["batch", *IMAGE]}], "dims": {"batch": BATCH}, "profiles": []}
+    answer_for(CAPABILITIES, bounds_of(program, described))
+    with torch.no_grad():
+        return torch_tensorrt.dynamo.compile(
+            program, arg_inputs=[torch_tensorrt.Input(**shapes, dtype=dtype)], disable_tf32=True
+        )
+
+
+def _save_engine(module: Any, output: Path) -> None:
+    (engine,) = [child.serialized_engine for _, child in module.named_children()]
+    output.write_bytes(engine)
+
+
+def _save_windows_program(module: Any, output: str) -> None:
+    import torch
+    from torch_tensorrt.dynamo import _exporter
+
+    program = _exporter.export(module, cross_compile_module=True, use_legacy_exporter=True)
+    torch.export.save(program, output)
+
+
+def _save_onnx(program: Any, output: str) -> None:
+    import torch
+
+    torch.onnx.export(program, (), output, dynamo=True, external_data=False, verbose=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

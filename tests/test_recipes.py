@@ -1,0 +1,96 @@
+"""Every recipe of the repository: parsed, planned, and built, the large models by smaller versions of themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.project import Project
+from trtbuild.recipe import json_schema, recipe_from_toml
+
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+
+# What makes a large model small, by recipe: texts to replace.
+SMALLER = {
+    "resnet": [
+        ("torchvision.models:resnet50", "torchvision.models:resnet18"),
+        ("224, 224", "32, 32"),
+        (', "8.6", "8.9", "12.0"', ""),
+    ],
+    "vit": [
+        (
+            'entry = "torchvision.models:vit_b_16"',
+            'entry = "torchvision.models.vision_transformer:VisionTransformer"\n'
+            "args = { image_size = 32, patch_size = 8, num_layers = 2, num_heads = 2, hidden_dim = 32, mlp_dim = 64 }",
+        ),
+        ("224, 224", "32, 32"),
+    ],
+    "hybrid": [],
+    "two_towers": [],
+}
+
+
+def test_every_recipe_has_a_version_that_is_built() -> None:
+    assert sorted(path.stem for path in RECIPES) == sorted(SMALLER)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_sound_and_follows_the_schema(path: Path) -> None:
+    import tomllib
+
+    jsonschema = pytest.importorskip("jsonschema")
+    recipe_from_toml(path)
+    jsonschema.validate(tomllib.loads(path.read_text()), json_schema())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_cell_of_a_recipe_can_be_built_without_a_gpu(path: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    done = project.trtbuild("plan", str(path), "--json", "--cache", str(tmp_path / "cache"), CUDA_VISIBLE_DEVICES="")
+    assert done.code == 0, done.err
+    assert [cell["cell"] for cell in done.json["cells"] if cell["reason"]] == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_builds_and_a_second_run_does_nothing(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    project = Project(tmp_path / "project")
+    shutil.copytree(ROOT / "recipes" / "models", project.root / "models", dirs_exist_ok=True)
+    text = path.read_text()
+    for old, new in SMALLER[path.stem]:
+        assert old in text
+        text = text.replace(old, new)
+    (project.root / path.name).write_text(text)
+    first = project.trtbuild("run", path.name, "--json")
+    assert first.code == 0, first.err
+    assert first.json["artifacts"] and first.json["left_out"] == []
+    for artifact in first.json["artifacts"]:
+        assert (project.root / artifact["path"]).stat().st_size == artifact["bytes"]
+        assert artifact["verification"] == "pending"
+    before = project.artifacts()
+    assert project.trtbuild("run", path.name, "--json").ran() == []
+    assert project.artifacts() == before
+
+
+def test_the_readme_s_recipe_is_sound() -> None:
+    from trtbuild.recipe import recipe_from_text
+
+    blocks = (ROOT / "README.md").read_text().split("```")
+    (recipe,) = [block.removeprefix("toml\n") for block in blocks if block.startswith("toml\n")]
+    assert recipe_from_text(recipe, "README.md").targets["windows"].precision == ("fp32", "fp16")
+
+
+def test_the_readme_opens_with_its_two_commands() -> None:
+    blocks = (ROOT / "README.md").read_text().split("```")[1::2]
+    assert blocks[0].startswith("bash\n") and blocks[0].strip().endswith("trtbuild run recipes/resnet.toml")
+    assert blocks[1].startswith("bash\n") and blocks[1].strip().endswith("tests/check.py")
+
+
+def test_results_of_the_gpu_run_are_kept_and_good() -> None:
+    kept = json.loads((ROOT / "tests/results/h200.json").read_bytes())
+    assert kept["date"] and kept["gpu"] and kept["versions"]["torch"] and kept["results"]
+    assert all(result["good"] and result["digest"].startswith("sha256:") for result in kept["results"])
