@@ -118,12 +118,33 @@ def test_without_keep_going_nothing_new_starts_after_a_failure(tmp_path: Path) -
     assert recorder.ended() == {"r/a": "failed", "r/b": "skipped", "r/c": "skipped", "r/d": "skipped"}
 
 
+@pytest.fixture
+def in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Null stages are inline; with this they stand for stages in workers."""
+    monkeypatch.setattr("trtbuild.build.layer_of", lambda kind, settings: "torch")
+
+
+@pytest.mark.usefixtures("in_workers")
 @pytest.mark.parametrize("jobs", [1, 2, 3])
-def test_no_more_jobs_at_once_than_asked(tmp_path: Path, jobs: int) -> None:
-    # Null stages are inline; here they stand for stages in workers.
+def test_as_many_jobs_at_once_as_asked_and_no_more(tmp_path: Path, jobs: int) -> None:
     steps = [null_step(f"r/{name}", x=name) for name in "abcdef"]
     _, recorder, executor = build(tmp_path, null_plan(*steps), jobs=jobs)
-    assert len(recorder.started()) == 6 and executor.most_at_once >= 1
+    assert len(recorder.started()) == 6 and executor.most_at_once == jobs
+
+
+@pytest.mark.usefixtures("in_workers")
+@pytest.mark.parametrize(("gigabytes", "at_once"), [(1, 1), (7, 2), (10, 3), (100, 6)])
+def test_jobs_that_do_not_fit_into_memory_together_wait(tmp_path: Path, gigabytes: int, at_once: int) -> None:
+    steps = [null_step(f"r/{name}", x=name) for name in "abcdef"]
+    _, recorder, executor = build(tmp_path, null_plan(*steps), jobs=6, memory=gigabytes << 30)
+    assert len(recorder.started()) == 6 and executor.most_at_once == at_once
+
+
+@pytest.mark.usefixtures("in_workers")
+def test_the_step_with_the_longest_way_to_go_starts_first(tmp_path: Path) -> None:
+    short = null_step("r/a", x=0)
+    long = [null_step("r/b", x=1), null_step("r/c", {"in": "r/b"}, x=2), null_step("r/d", {"in": "r/c"}, x=3)]
+    assert build(tmp_path, null_plan(short, *long), jobs=1)[1].started() == ["r/b", "r/c", "r/a", "r/d"]
 
 
 def test_force_runs_everything_and_changes_no_stored_byte(tmp_path: Path) -> None:

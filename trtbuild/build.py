@@ -66,9 +66,10 @@ class _Waiting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run. `jobs`: stages at once."""
+    """How to run. `jobs`: stages at once; `memory`: bytes they may take together, by default what is free."""
 
     jobs: int = 1
+    memory: int | None = None
     keep_going: bool = False
     force: bool = False
 
@@ -83,9 +84,12 @@ class Build:
     listener: Listener
     executor_for: Callable[[list[Any], Path], Executor] = LocalExecutor
     states: dict[str, StepState] = field(init=False)
+    _memory: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.states = {step.id: StepState(step) for step in self.plan.steps}
+        # Asked before anything runs: a stage that has just started has not taken yet what it will.
+        self._memory = host.available_memory() if self.options.memory is None else self.options.memory
         if self.options.force:
             for state in self.states.values():
                 state.must_run = "--force"
@@ -154,7 +158,7 @@ class Build:
             [s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]
         ):
             inline = layer_of(state.step.kind, state.step.settings) == "inline"
-            if not inline and (slots <= 0 or (running and not self._memory_for(state))):
+            if not inline and (slots <= 0 or not self._fits(state, running)):
                 continue
             if self._damaged_inputs(state):
                 waiting = _Waiting.FOR_OURS
@@ -185,10 +189,13 @@ class Build:
         length = longest_path(self.plan.steps, {id: float(found["seconds"]) for id, found in history.items() if found})
         return sorted(ready, key=lambda state: -length[state.step.id])
 
-    def _memory_for(self, state: StepState) -> bool:
+    def _fits(self, state: StepState, running: list[StepState]) -> bool:
+        """Whether a stage fits beside those that run, by what each took the last time. One always fits."""
+        return not running or sum(self._memory_of(one) for one in [state, *running]) <= self._memory
+
+    def _memory_of(self, state: StepState) -> int:
         history = self.resolver.store.history(state.step.id)
-        wanted = (history or {}).get("peak_memory") or _GUESSED_MEMORY
-        return host.available_memory() > wanted
+        return int((history or {}).get("peak_memory") or _GUESSED_MEMORY)
 
     def _damaged_inputs(self, state: StepState) -> bool:
         """Check the blobs that a step is about to read; a damaged one sends its maker back to work."""

@@ -102,3 +102,14 @@ def no_model() -> dict[str, int]:
 
 
 not_callable = 7
+
+
+class Gated(nn.Module):
+    """Casts its mask to float32 itself, which autocast takes no notice of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x * (x > 0).to(torch.float32))

@@ -361,3 +361,12 @@ def test_one_trace_serves_all_targets_and_formats(project: Project) -> None:
         "cross-compile": 1,
     }
     assert len(planned["cells"]) == 10
+
+
+def test_an_error_that_tensorrt_only_logs_fails_the_stage_and_is_shown(project: Project) -> None:
+    (project.root / "gated.toml").write_text(recipe("Gated", shape='"batch", 16', precision='["bf16-mixed"]'))
+    done = project.trtbuild("run", "gated.toml")
+    assert done.code == 1
+    assert "TensorRT reported an error while it built an engine" in done.err
+    assert "must have same input types" in done.err
+    assert not (project.root / "dist").is_dir() or not any((project.root / "dist").rglob("*.engine"))

@@ -32,7 +32,7 @@ class Watch:
         self._workspace = workspace
         packages = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
         packages |= {*site.getsitepackages(), site.getusersitepackages(), sys.prefix, sys.base_prefix}
-        packages |= {folder for folder in sys.path if folder.rstrip("/").endswith(("site-packages", "dist-packages"))}
+        packages |= {folder for folder in sys.path if _holds_distributions(folder)}
         packages.add(str(Path(__file__).parents[1]))
         self._foreign = tuple(os.path.realpath(p).rstrip("/") + "/" for p in {*packages, *_SYSTEM, *map(str, ignore)})
         self._opened: dict[str, tuple[int, int] | None] = {}
@@ -107,6 +107,14 @@ class Watch:
         owners = packages_distributions()
         names = {normal_name(owner) for name in self._names for owner in owners.get(name, ())}
         return {name: installed[name] for name in sorted(names) if name in installed and name != "trtbuild"}
+
+
+def _holds_distributions(folder: str) -> bool:
+    """Whether a folder of sys.path is one that packages are installed into, wherever it lies."""
+    try:
+        return any(name.endswith(".dist-info") for name in os.listdir(folder or "."))
+    except OSError:
+        return False
 
 
 def _sign(path: str) -> tuple[int, int] | None:
