@@ -7,7 +7,8 @@ python -m tests.bench.build [--runs N] [--model resnet50] [--json FILE]
     null     the matrix once more, with nothing to do, beside a Python that does nothing
 
 Whole processes, ours and theirs in turn, after one run of each kind that is not counted: it brings the libraries into
-the page cache. Numbers of two machines, or of one machine at two times, are not to be compared; ratios of one run are.
+the page cache. Numbers of two machines, or of one machine at two times, are not to be compared; ratios of one run are,
+where stderr says that others took few cores while it ran.
 Exits 0 also where a goal is missed.
 """
 
@@ -79,6 +80,9 @@ class Side:
     def seconds(self) -> float:
         return statistics.median(run.seconds for run in self.runs)
 
+    def cpu(self) -> float:
+        return statistics.median(run.cpu for run in self.runs)
+
     def gigabytes(self) -> float:
         return statistics.median(run.peak for run in self.runs) / 1e9
 
@@ -133,6 +137,7 @@ def single(bench: Bench, runs: int) -> list[Row]:
         _check_same(bench, workspace, [cell])
     return [
         Row("single artifact: time", "s", ours.seconds(), theirs.seconds(), 1.10),
+        Row("single artifact: processor time", "s", ours.cpu(), theirs.cpu()),
         Row("single artifact: peak memory", "GB", ours.gigabytes(), theirs.gigabytes(), 1.2),
     ]
 
@@ -149,6 +154,7 @@ def matrix(bench: Bench, runs: int) -> list[Row]:
         _null(bench, workspace, null, nothing)
     return [
         Row(f"matrix of {len(cells)}: time", "s", ours.seconds(), theirs.seconds(), 0.7),
+        Row(f"matrix of {len(cells)}: processor time", "s", ours.cpu(), theirs.cpu()),
         Row(f"matrix of {len(cells)}: peak memory", "GB", ours.gigabytes(), theirs.gigabytes()),
         *_null_rows(null, nothing),
     ]
@@ -157,7 +163,8 @@ def matrix(bench: Bench, runs: int) -> list[Row]:
 def _one_by_one(bench: Bench, cells: Sequence[Cell]) -> Usage:
     runs = [_said(f"by hand, {' '.join(asdict(cell).values())}", bench.plain(cell)) for cell in cells]
     total = sum(run.seconds for run in runs)
-    return Usage(total, max(run.peak for run in runs), sum(run.sampling for run in runs), b"")
+    others = sum(run.others * run.seconds for run in runs) / total
+    return Usage(total, sum(run.cpu for run in runs), max(run.peak for run in runs), others)
 
 
 def _null(bench: Bench, workspace: Path, null: Side, nothing: Side) -> None:
@@ -165,7 +172,7 @@ def _null(bench: Bench, workspace: Path, null: Side, nothing: Side) -> None:
         # Looking every two milliseconds takes time of its own: time and memory come from two runs.
         for side, run in ((null, _null_run), (nothing, _nothing_run)):
             timed, weighed = run(bench, workspace, None), run(bench, workspace, _NULL_INTERVAL)
-            side.runs.append(Usage(timed.seconds, weighed.peak, weighed.sampling, b""))
+            side.runs.append(Usage(timed.seconds, weighed.cpu, weighed.peak, weighed.others))
 
 
 def _null_run(bench: Bench, workspace: Path, interval: float | None) -> Usage:
@@ -219,7 +226,8 @@ def _check_same(bench: Bench, workspace: Path, cells: Sequence[Cell]) -> None:
 
 def _said(what: str, usage: Usage) -> Usage:
     """The usage, told on stderr: a run of everything takes minutes."""
-    line = f"{what}: {usage.seconds:.1f} s, {usage.peak / 1e9:.2f} GB"
+    used = f"{usage.seconds:.1f} s, {usage.cpu:.1f} s of a core, {usage.peak / 1e9:.2f} GB"
+    line = f"{what}: {used}; others took {usage.others:.1f} cores"
     stages = json.loads(usage.output)["stages"] if usage.output else []
     print(line, *(f"    {stage['seconds']:7.2f} s  {stage['id']}" for stage in stages), sep="\n", file=sys.stderr)
     return usage

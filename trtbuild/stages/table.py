@@ -10,7 +10,7 @@ from typing import Literal
 
 from trtbuild.digest import Json, digest_bytes, digest_value
 
-Layer = Literal["inline", "torch", "tensorrt"]
+Layer = Literal["inline", "torch", "tensorrt", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,9 @@ _KINDS = {
 
 def layer_of(name: str, settings: Mapping[str, Json]) -> Layer:
     """What must be imported before a stage with these settings can run."""
+    # Standard TensorRT builds on the GPU that the engine is for.
+    if name == "compile" and settings.get("runtime") == "tensorrt":
+        return "gpu"
     # Torch-TensorRT's own decompositions are applied while tracing.
     return "tensorrt" if settings.get("decompositions") == "tensorrt" else stage_kind(name).layer
 

@@ -153,3 +153,7 @@ def _unexpected(error: BaseException) -> dict[str, Any]:
         "hint": "",
         "traceback": traceback.format_exc(),
     }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -18,14 +18,15 @@ from typing import Any
 from trtbuild.errors import MachineError
 from trtbuild.files import read_json, saying_what
 from trtbuild.host import cpu_capability
+from trtbuild.worker.server import GPUS
 
 LAYERS = ("torch", "tensorrt")
 
 # What a stage may see of the environment: places and proxies, nothing that changes an output. The rest is dropped,
 # since nothing outside the key may.
 _PASSED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD"),
-    *("CUDA_HOME", "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TORCH_HOME", "XDG_CACHE_HOME"),
+    *("PATH", "HOME", "USER", "LOGNAME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_HOME"),
+    *("HF_HOME", "HF_HUB_OFFLINE", "TORCH_HOME", "XDG_CACHE_HOME"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
@@ -44,10 +45,13 @@ def worker_environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "CUDA_MODULE_LOADING": "LAZY",
+        # The servers see no GPU: see `server`.
+        "CUDA_VISIBLE_DEVICES": "",
     }
     if cpu_capability() == "avx2":
         fixed |= {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
+    if (gpus := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        fixed[GPUS] = gpus
     return {name: os.environ[name] for name in _PASSED if name in os.environ} | fixed
 
 
@@ -100,7 +104,9 @@ class Pool:
     def submit(self, layer: str, folder: Path) -> None:
         """Hand a job's folder to a layer; it starts as soon as the layer is warm."""
         try:
-            self._sockets[layer].sendall(json.dumps({"job": str(folder)}).encode() + b"\n")
+            fresh = layer == "gpu"
+            request = json.dumps({"job": str(folder), "fresh": fresh}).encode()
+            self._sockets["torch" if fresh else layer].sendall(request + b"\n")
         except OSError as error:
             raise self._lost(str(error)) from error
 
