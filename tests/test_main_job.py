@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,9 +174,6 @@ def test_another_version_in_the_toolchain_runs_what_uses_it(copied: Project, tmp
 
 
 def weights_of(project: Project, path: Path) -> None:
-    import subprocess
-    import sys
-
     code = """
 import sys, torch
 from safetensors.torch import save_file
@@ -366,3 +365,19 @@ def test_one_target_can_be_built_by_itself_under_the_same_keys(tmp_path: Path) -
     assert whole.ran() == [EXPORT]
     linux, windows = (project.root / f"dist/net/{name}/fp32/model.engine" for name in ("linux", "windows"))
     assert linux.read_bytes() == windows.read_bytes()
+
+
+def test_where_a_driver_is_loaded_stages_start_from_nothing_and_give_the_same(tmp_path: Path) -> None:
+    forked, fresh = Project(tmp_path / "forked", STATIC), Project(tmp_path / "fresh", STATIC)
+    assert forked.run().code == 0
+    code = """
+import sys
+import trtbuild.worker.pool as pool
+from trtbuild.cli import main
+pool.has_driver = lambda: True
+sys.exit(main(["run", "net.toml"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=fresh.root, env=fresh.environment(), check=False)
+    assert done.returncode == 0
+    path = "dist/net/linux/fp32/model.engine"
+    assert (forked.root / path).read_bytes() == (fresh.root / path).read_bytes()

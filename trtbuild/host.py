@@ -18,6 +18,12 @@ def has_gpu() -> bool:
 
 
 @cache
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is loaded, with or without a GPU that this process may use."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+@cache
 def platform() -> str:
     """The platform as recipes write it: `linux-x86_64`, `windows-x86_64`."""
     machine = os.uname().machine if hasattr(os, "uname") else "x86_64"

@@ -31,8 +31,12 @@ def compare_all(workspace: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((workspace / "dist").rglob("manifest.json")):
         manifest = json.loads(path.read_bytes())
         for file in manifest["files"]:
-            if file["path"] in ("model.engine", "model.pt2"):
-                yield from compare(workspace, path.parent / file["path"], manifest)
+            artifact = path.parent / file["path"]
+            if artifact.name in ("model.engine", "model.pt2"):
+                try:
+                    yield from compare(workspace, artifact, manifest)
+                except Exception as error:
+                    yield {"artifact": str(artifact), "at": {}, "errors": [], "good": False, "failed": repr(error)}
 
 
 def compare(workspace: Path, artifact: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

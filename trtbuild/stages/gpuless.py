@@ -4,7 +4,7 @@ Torch-TensorRT asks the GPU of the host where it means the GPU that the engine i
 there, these answers are given for the *target*. Each patch says what fails without it; TRIED names the version sets
 on which all of them were run, engines built without a GPU were loaded and their numbers compared on a GPU.
 
-`import_torch_tensorrt` serves the warm server, `answer_for` the one process that compiles.
+`import_torch_tensorrt` serves the warm server and processes without one, `answer_for` the process that compiles.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,8 @@ class _BuiltEngine:
 
 def import_torch_tensorrt() -> None:
     """Import TensorRT and Torch-TensorRT on a machine that may have no GPU, without touching one it has."""
+    if "torch_tensorrt" in sys.modules:
+        return
     import torch
 
     # Fault: `import torch_tensorrt` asks for the current GPU's capability (is this a Jetson?) and index.
@@ -88,6 +91,7 @@ def import_torch_tensorrt() -> None:
 
 def answer_for(capabilities: Sequence[str], bounds: Bounds, workspace: int = 0) -> Built:
     """Answer for GPUs of these compute capabilities from now on in this process, and record what is built."""
+    import_torch_tensorrt()
     built = Built()
     _patch_torch(capabilities)
     _patch_builder(capabilities, workspace or WORKSPACE, built)

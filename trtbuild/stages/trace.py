@@ -161,6 +161,9 @@ def _check_ranges(program: Any, inputs: list[dict[str, Any]], dims: Mapping[str,
 
 def _decompose(program: Any) -> Any:
     """Torch-TensorRT's decompositions, applied to the saved program instead of at compile time."""
+    from trtbuild.stages.gpuless import import_torch_tensorrt
+
+    import_torch_tensorrt()
     from torch_tensorrt.dynamo.lowering import get_decompositions
 
     program = program.run_decompositions(get_decompositions(False))

@@ -17,7 +17,7 @@ from typing import Any
 
 from trtbuild.errors import MachineError
 from trtbuild.files import read_json, saying_what
-from trtbuild.host import cpu_capability
+from trtbuild.host import cpu_capability, has_driver
 from trtbuild.worker.server import GPUS
 
 LAYERS = ("torch", "tensorrt")
@@ -82,7 +82,7 @@ class Pool:
             self._sockets[layer], self._rest[layer] = near, b""
             far.append(other)
             command += [f"--{layer}", str(other.fileno())]
-        command += ["--eager"] if "tensorrt" in layers else []
+        command += ["--eager"] if "tensorrt" in layers and not has_driver() else []
         environment = worker_environment()
         package = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])
@@ -104,9 +104,10 @@ class Pool:
     def submit(self, layer: str, folder: Path) -> None:
         """Hand a job's folder to a layer; it starts as soon as the layer is warm."""
         try:
-            fresh = layer == "gpu"
-            request = json.dumps({"job": str(folder), "fresh": fresh}).encode()
-            self._sockets["torch" if fresh else layer].sendall(request + b"\n")
+            request = {"job": str(folder)}
+            if layer == "gpu" or (layer == "tensorrt" and has_driver()):
+                request["fresh"] = "gpu" if layer == "gpu" else "no gpu"
+            self._sockets["torch" if "fresh" in request else layer].sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise self._lost(str(error)) from error
 

@@ -5,12 +5,12 @@ Two layers, each a process that has imported what its stages need and runs nothi
     torch      torch and torch.export; a trace starts here, so that what it imports is seen to be its own
     tensorrt   a fork of the first that has imported TensorRT and Torch-TensorRT on top, while a trace already runs
 
-A third layer, `gpu`, has no server: importing Torch-TensorRT where there is a GPU initialises CUDA, which no fork
-survives, so what needs one starts from nothing. The servers see no GPU, and build everywhere as on a machine without.
+The servers see no GPU, and build everywhere as on a machine without. Where a driver is loaded, TensorRT does not
+survive a fork: there the second layer is not used, and its jobs start from nothing. So do jobs that need a GPU.
 
-A request is a line {"job": folder}, with {"fresh": true} for a process that is no fork; the answer is a line {"job",
-"status", "peak"} once that process has ended, `status` as os.waitstatus_to_exitcode gives it. A server whose socket
-closes kills its children and ends: a trtbuild that was killed leaves no process behind.
+A request is a line {"job": folder}, with {"fresh": "gpu" | "no gpu"} for a process that is no fork; the answer is a
+line {"job", "status", "peak"} once that process has ended, `status` as os.waitstatus_to_exitcode gives it. A server
+whose socket closes kills its children and ends: a trtbuild that was killed leaves no process behind.
 
     python -m trtbuild.worker.server --torch FD --tensorrt FD [--eager]
 
@@ -134,19 +134,21 @@ def _serve(control: socket.socket, once: Mapping[int, Callable[[], None]] = Mapp
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     request = json.loads(line)
-                    pid = _spawn(request["job"]) if request.get("fresh") else _fork(control, request["job"])
+                    fresh = request.get("fresh")
+                    pid = _spawn(request["job"], fresh == "gpu") if fresh else _fork(control, request["job"])
                     pidfd = os.pidfd_open(pid)
                     running[pidfd] = (pid, request["job"])
                     poll.register(pidfd, select.POLLIN)
 
 
-def _spawn(folder: str) -> int:
+def _spawn(folder: str, with_gpu: bool) -> int:
     environment = dict(os.environ)
-    visible = environment.pop(GPUS, None)
-    if visible is None:
-        del environment["CUDA_VISIBLE_DEVICES"]
-    else:
-        environment["CUDA_VISIBLE_DEVICES"] = visible
+    if with_gpu:
+        visible = environment.pop(GPUS, None)
+        if visible is None:
+            del environment["CUDA_VISIBLE_DEVICES"]
+        else:
+            environment["CUDA_VISIBLE_DEVICES"] = visible
     return os.posix_spawn(sys.executable, [sys.executable, "-P", "-m", "trtbuild.worker.job", folder], environment)
 
 
