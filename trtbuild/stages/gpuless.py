@@ -216,5 +216,5 @@ def _safe_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
     import torch
 
     out = torch.softmax(x, dim, dtype)
-    masked = torch.amin(x.eq(float("-inf")).to(out.dtype), dim, keepdim=True)
-    return torch.where(masked > 0.5, torch.zeros_like(out), out)
+    masked = torch.amax(x, dim, keepdim=True) < torch.finfo(x.dtype).min
+    return torch.where(masked, torch.zeros_like(out), out)
