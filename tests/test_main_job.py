@@ -322,6 +322,13 @@ def test_two_runs_at_once_build_each_stage_once(tmp_path: Path) -> None:
         assert sorted(found[id] for found in statuses) == ["cached", "ran"]
 
 
+def test_force_runs_everything_and_changes_no_byte_of_the_artifacts(copied: Project) -> None:
+    before = copied.artifacts()
+    assert copied.run("--force").ran() == [TRACE, COMPILE, EXPORT]
+    after = copied.artifacts()
+    assert after["dist/net/linux/fp32/model.engine"] == before["dist/net/linux/fp32/model.engine"]
+
+
 def test_a_damaged_blob_is_rebuilt_and_said(copied: Project) -> None:
     engine = copied.root / "dist/net/linux/fp32/model.engine"
     size = engine.stat().st_size

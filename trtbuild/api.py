@@ -117,7 +117,10 @@ def run(
         raise unbuildable(left_out)
     check_writable(session.workspace)
     build = Build(
-        session.plan, session.resolver, Options(jobs or default_jobs(), keep_going, force), listener or _silent
+        session.plan,
+        session.resolver,
+        Options(jobs=jobs or default_jobs(), keep_going=keep_going, force=force),
+        listener or _silent,
     )
     try:
         build.run()

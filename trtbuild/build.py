@@ -18,7 +18,7 @@ from trtbuild import host
 from trtbuild.errors import MachineError, StageError, TrtbuildError
 from trtbuild.events import Listener, RunStarted, StageEnded, StageStarted, Status, Warned
 from trtbuild.executor import Executor, LocalExecutor
-from trtbuild.files import machine_error, saying_what, write_json
+from trtbuild.files import NO_SPACE, machine_error, saying_what, write_json
 from trtbuild.keys import KeyInputs, key_of, with_reads
 from trtbuild.plans import Plan, Step
 from trtbuild.resolve import Decision, Resolver
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # What a job is taken to need while nothing is remembered of it.
 _GUESSED_MEMORY = 3 << 30
 _LOG_TAIL = 12
+_FULL = 1 << 20
 _BUSY_WAIT = 0.2
 
 
@@ -64,7 +65,7 @@ class _Waiting(Enum):
     FOR_OTHERS = "another process builds it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How to run. `jobs`: stages at once; `memory`: bytes they may take together, by default what is free."""
 
@@ -246,6 +247,8 @@ class Build:
         state.seconds = round(time.monotonic() - state.started, 3)
         log = self._keep_log(state)
         try:
+            if self._no_space(outcome.result):
+                raise _full(state.step.id, self.resolver.store.root, log)
             if outcome.result is None:
                 raise _crashed(state.step.id, outcome.status, log)
             if "error" in outcome.result:
@@ -261,6 +264,12 @@ class Build:
         finally:
             self._release(state)
             shutil.rmtree(outcome.folder, ignore_errors=True)
+
+    def _no_space(self, result: Mapping[str, Any] | None) -> bool:
+        """Whether a failure comes of a full disk: native code that cannot write says so in no one way."""
+        unexpected = result is None or bool(result.get("error", {}).get("traceback"))
+        said = result is not None and result.get("error", {}).get("error") == NO_SPACE
+        return said or (unexpected and shutil.disk_usage(self.resolver.store.root).free < _FULL)
 
     def _store(self, state: StepState, result: Mapping[str, Any], peak_memory: int) -> None:
         """Outputs first, the entry that names them last; nothing where an input changed meanwhile."""
@@ -357,7 +366,18 @@ def _log_tail(log: Path) -> list[tuple[str, str]]:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
-    return [("log", str(log)), *([("its end", "\n".join(lines[-_LOG_TAIL:]))] if lines else [])]
+    # What faulthandler writes goes on for long, and its first lines tell the most.
+    fatal = next((index for index, line in enumerate(lines) if line.startswith("Fatal Python error")), len(lines))
+    shown = lines[max(0, fatal - 3) : fatal + 7] if fatal < len(lines) else lines[-_LOG_TAIL:]
+    return [("log", str(log)), *([("its end", "\n".join(shown))] if shown else [])]
+
+
+def _full(step: str, cache: Path, log: Path) -> MachineError:
+    return MachineError(
+        f"No space is left in the cache for the outputs of `{step}`",
+        [("cache", str(cache)), ("free", f"{shutil.disk_usage(cache).free:,} bytes"), ("log", str(log))],
+        "Free some space, or choose another place with --cache. What was finished is kept.",
+    )
 
 
 def _crashed(step: str, status: int, log: Path) -> StageError:
@@ -375,7 +395,9 @@ def _crashed(step: str, status: int, log: Path) -> StageError:
 
 
 def _reported(step: str, error: Mapping[str, Any], log: Path) -> StageError:
-    facts = [("stage", step), *((name, str(value)) for name, value in error.get("facts", {}).items())]
+    facts = [("stage", step), *((name, str(value)) for name, value in error["facts"])]
     if error.get("traceback"):
         facts.append(("traceback", str(error["traceback"]).strip()))
-    return StageError(str(error["error"]), [*facts, ("log", str(log))], str(error.get("hint", "")))
+    if log.exists():  # a stage that only names what is there prints nothing
+        facts.append(("log", str(log)))
+    return StageError(str(error["error"]), facts, str(error.get("hint", "")))

@@ -111,10 +111,9 @@ def _common(parser: argparse.ArgumentParser, command: Command) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _session(options: argparse.Namespace, recipes: list[str]) -> Any:

@@ -18,6 +18,9 @@ from trtbuild.errors import MachineError
 # A file changed within this span before it was digested could have been changed again within the same tick of the
 # clock: its stat is not trusted (git calls such an index entry racy).
 _RACY_NS = 2_000_000_000
+# The error of a stage that could not write; workers say it, and the run ends with it.
+NO_SPACE = "No space is left for the outputs of the stage"
+_IN_THE_WAY = "A file lies where a folder is needed: move it, or choose another place with --cache or --dist."
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -60,6 +63,8 @@ def machine_error(action: str, path: Path, error: OSError) -> MachineError:
     hints = {
         28: "Free some space, or choose another place with --cache or --dist.",
         13: "Change the permissions, or choose another place with --cache or --dist.",
+        17: _IN_THE_WAY,
+        20: _IN_THE_WAY,
         30: "The file system is read-only: choose another place with --cache or --dist.",
     }
     return MachineError(

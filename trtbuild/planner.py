@@ -95,7 +95,15 @@ def plan_from_recipes(recipes: Sequence[Named], workspace: Workspace, selection:
                     cells.append(_cell(named, workspace, steps, target_name, target, precision, format))
     whole = Plan(steps=tuple(steps.by_content.values()), cells=tuple(cells))
     # Planned whole and then cut: a step has one id however little of the matrix is asked for.
-    return whole.only(cell for cell in cells if selection.takes(cell.target, cell.format))
+    chosen = [cell for cell in cells if selection.takes(cell.target, cell.format)]
+    if not chosen:
+        asked = [f"{cell.recipe}/{cell.target}: {cell.format}" for cell in cells]
+        raise UsageError(
+            "Nothing in the recipes is of the target and format asked for",
+            [("in the recipes", "\n".join(dict.fromkeys(asked)))],
+            "--target and --format choose among what the recipes ask for; add the format to `formats` of a target.",
+        )
+    return whole.only(chosen)
 
 
 def _cell(
@@ -257,12 +265,13 @@ def _check_files(named: Named) -> None:
     for key, given in wanted:
         path = _beside(named.path, given)
         if not path.is_file():
-            near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            beside = path.parent.iterdir() if path.parent.is_dir() else ()
+            hint = did_you_mean(path.name, [other.name for other in beside if other.is_file()])
             mistakes.append(
                 TrtbuildError(
                     f"`{key}` in [model] names a file that does not exist",
                     [("file", f"{named.shown}:{line_of(('model', key), dict(named.lines))}"), ("missing", str(path))],
-                    did_you_mean(path.name, near) if near else "Paths in a recipe are relative to the recipe.",
+                    hint if hint.startswith("Did") else "Paths in a recipe are relative to the recipe.",
                 )
             )
     if mistakes:

@@ -88,19 +88,14 @@ def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _host() -> dict[str, Any]:
-    import tensorrt_rtx
-    import torch_tensorrt
+    from importlib.metadata import version
 
-    versions = {
-        "torch": torch.__version__,
-        "torch-tensorrt-rtx": torch_tensorrt.__version__,
-        "tensorrt-rtx": tensorrt_rtx.__version__,
-    }
+    packages = ("torch", "torch-tensorrt-rtx", "tensorrt-rtx-cu13-bindings")
     return {
         "date": date.today().isoformat(),
         "gpu": torch.cuda.get_device_name(),
         "compute_capability": ".".join(map(str, torch.cuda.get_device_capability())),
-        "versions": {name: str(version) for name, version in versions.items()},
+        "versions": {name: version(name) for name in packages},
     }
 
 

@@ -53,7 +53,8 @@ def _cannot_export(error: BaseException) -> StageError:
     return StageError(
         "The program cannot be expressed in ONNX",
         [("torch says", first_lines(deepest, 8))],
-        "ONNX has no op for part of the model; the other formats do not need it.",
+        "ONNX has no op for part of the model. Formats other than `onnx` do not need it,\n"
+        'nor does an engine with `converter = "torch-tensorrt"` in [compile].',
     )
 
 

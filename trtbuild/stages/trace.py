@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from trtbuild.errors import StageError
+from trtbuild.errors import StageError, did_you_mean
 from trtbuild.stages.inputs import cast_inputs, dynamic_shapes, example, split, tensors
 from trtbuild.stages.model import build_model
 from trtbuild.stages.user_code import first_lines, user_line
@@ -93,7 +93,19 @@ def _by_parameter(model: Any, inputs: list[dict[str, Any]], dims: Mapping[str, A
                 ("inputs", ", ".join([*(s["name"] for s in positional), *(f"{n}=" for n in keyword)])),
                 ("forward", f"{signature}"),
             ],
+            _fitting_hint(keyword, signature),
         ) from error
+
+
+def _fitting_hint(keyword: Mapping[str, Any], signature: inspect.Signature) -> str:
+    named = [n for n, p in signature.parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = [name for name in keyword if name not in named]
+    if unknown and not takes_any:
+        return f"forward() has no parameter `{unknown[0]}`. {did_you_mean(unknown[0], named)}".strip()
+    return (
+        "Every parameter of forward() without a default takes one [inputs.NAME], in its order or with keyword = true."
+    )
 
 
 def _cannot_export(error: BaseException, settings: Mapping[str, Any]) -> StageError:
@@ -123,7 +135,18 @@ def _cannot_export(error: BaseException, settings: Mapping[str, Any]) -> StageEr
             [*facts, ("torch says", first_lines(error, 3))],
             "Use torch.where or torch.cond in place of the Python branch, or move it out of forward().",
         )
-    return StageError("The model cannot be exported", [*facts, ("raised", first_lines(error, 12))])
+    return StageError(
+        "The model cannot be exported",
+        [*facts, ("raised", first_lines(error, 12)), ("inputs", _inputs_text(settings["inputs"]))],
+        "Do the shapes and dtypes in [inputs] fit forward()?",
+    )
+
+
+def _inputs_text(inputs: list[dict[str, Any]]) -> str:
+    def text(spec: Mapping[str, Any]) -> str:
+        return f"{spec['dtype']} {' x '.join(map(str, spec['shape']))}"
+
+    return "\n".join(f"{group['name']}: {', '.join(text(spec) for spec in tensors(group))}" for group in inputs)
 
 
 def _dims_text(dims: Mapping[str, Mapping[str, int]]) -> str:

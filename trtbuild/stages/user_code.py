@@ -22,6 +22,8 @@ def is_theirs(filename: str) -> bool:
 
 def user_line(error: BaseException) -> str:
     """The innermost line of the user's code behind an error, as `file:line: code`; empty where there is none."""
+    if isinstance(error, SyntaxError) and error.filename and is_theirs(error.filename):
+        return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}"
     stacks = []
     seen: BaseException | None = error
     while seen is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ def load_weights(model: Any, path: Path) -> None:
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
     differing = [
-        f"{name}: {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the model"
+        f"{name}: {_shape(state[name])} in the file, {_shape(wanted[name])} in the model"
         for name in wanted
-        if name in state and hasattr(wanted[name], "shape") and state[name].shape != wanted[name].shape
+        if name in state and hasattr(wanted[name], "shape") and _shape(state[name]) != _shape(wanted[name])
     ]
     if missing or unexpected or differing:
         facts = [("file", str(path))]
@@ -46,23 +48,34 @@ def _read(path: Path) -> dict[str, Any]:
             return loaded
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        hint = (
-            "Weights are never unpickled: save a state dict of tensors, or convert it to .safetensors."
-            if path.suffix != ".safetensors"
-            else ""
-        )
-        raise StageError(
-            "The weights cannot be read",
-            [("file", str(path)), ("reason", f"{type(error).__name__}: {reason[0] if reason else ''}")],
-            hint,
-        ) from error
+        raise _unreadable(path, error) from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict):
-        raise StageError("The weights are no state dict", [("file", str(path)), ("holds", type(state).__name__)])
+        raise StageError(
+            "The weights are no state dict",
+            [("file", str(path)), ("holds", type(state).__name__)],
+            "Save model.state_dict().",
+        )
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> StageError:
+    # torch's own text counsels weights_only=False, which runs whatever the file holds.
+    held = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:) (?:GLOBAL )?([\w.]+)", str(error))
+    if isinstance(error, pickle.UnpicklingError):
+        reason = f"it holds {held[1] if held else 'more than tensors'}, and only tensors are read"
+        hint = "Weights are never unpickled: save model.state_dict(), or convert it to .safetensors."
+    else:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        hint = f"The file is cut off, damaged, or no {path.suffix} file: copy it again."
+    return StageError("The weights cannot be read", [("file", str(path)), ("reason", reason)], hint)
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if hasattr(value, "shape") else f"no tensor but {type(value).__name__}"
 
 
 def _some(names: list[str]) -> str:

@@ -28,7 +28,7 @@ def _several(report: dict[str, Any]) -> StageError:
     facts = [("engines", str(len(report["engines"])))]
     if left:
         facts.append(("ops in PyTorch", "\n".join(shown)))
-    hint = "Ask for `exported_program` instead of `engine`: it holds both parts."
+    hint = "`exported_program` holds both parts; it is written for Windows targets."
     if any("min_block_size" in line for line in left):
         hint += "\n`min_block_size = 1` in [compile] converts every op that can be converted."
     if not left:

@@ -61,14 +61,16 @@ class LocalStore:
                 encoding="ascii",
             )
             write_json(mark, {"format": FORMAT, "trtbuild": __version__})
-        elif found.get("format") != FORMAT:
+            return
+        mark_of = found if isinstance(found, dict) else {}
+        format = mark_of.get("format")
+        if format != FORMAT:
+            newer = isinstance(format, int) and format > FORMAT
             raise StoreError(
-                "The cache was written by a newer trtbuild"
-                if found.get("format", 0) > FORMAT
-                else "The cache has an unknown format",
+                "The cache was written by a newer trtbuild" if newer else "The cache has an unknown format",
                 [
                     ("cache", str(self.root)),
-                    ("its format", f"{found.get('format')} (trtbuild {found.get('trtbuild', 'unknown')})"),
+                    ("its format", f"{format} (trtbuild {mark_of.get('trtbuild', 'unknown')})"),
                     ("known here", f"{FORMAT} (trtbuild {__version__})"),
                 ],
                 "Upgrade trtbuild, or choose another cache with --cache or TRTBUILD_CACHE.",

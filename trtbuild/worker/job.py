@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import TrtbuildError
-from trtbuild.files import write_json
+from trtbuild.files import NO_SPACE, write_json
 
 BUG_EXIT = 70
 
@@ -91,7 +92,7 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - started, 3),
         }
     except TrtbuildError as error:
-        return {"error": error.as_json()}
+        return {"error": {**error.as_json(), "facts": error.facts}}
     except BaseException as error:
         found = _unexpected(error)
         print(found["traceback"], file=sys.stderr)
@@ -106,6 +107,8 @@ def _prepare_process(folder: Path, workspace: Path) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # A crash of native code then leaves the Python lines that led to it in the log.
+    faulthandler.enable(2, all_threads=False)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["TMPDIR"] = str(folder / "tmp")
     import tempfile
@@ -135,21 +138,16 @@ def _unexpected(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError):
         return {
             "error": "The stage ran out of memory",
-            "facts": {},
+            "facts": [],
             "hint": "Build fewer stages at once with -j 1.",
             "traceback": "",
         }
     if isinstance(error, OSError) and error.errno == 28:
-        facts = {"path": str(error.filename or ""), "reason": error.strerror or ""}
-        return {
-            "error": "No space is left for the outputs of the stage",
-            "facts": facts,
-            "hint": "Free some space, or choose another --cache.",
-            "traceback": "",
-        }
+        facts = [("path", str(error.filename or "")), ("reason", error.strerror or "")]
+        return {"error": NO_SPACE, "facts": facts, "hint": "", "traceback": ""}
     return {
         "error": "The stage failed with an error that trtbuild has no words for",
-        "facts": {"raised": f"{type(error).__name__}: {error}"},
+        "facts": [("raised", f"{type(error).__name__}: {error}")],
         "hint": "",
         "traceback": traceback.format_exc(),
     }

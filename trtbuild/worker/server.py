@@ -64,6 +64,10 @@ def main() -> None:
         _serve(torch_layer)
     else:
         _serve(torch_layer, {tensorrt_layer.fileno(): fork_tensorrt})
+    # The second layer ends as this one does; who waits for this process waits for both.
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def die_with_parent() -> None:
