@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import select
@@ -30,7 +31,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 # Where the servers keep the user's CUDA_VISIBLE_DEVICES, if it is set, for processes that need a GPU.
 GPUS = "TRTBUILD_WORKER_GPUS"
@@ -45,10 +46,12 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A collection writes to every object it looks at, and so unshares the pages that forks have in common.
+    gc.disable()
     torch_layer = socket.socket(fileno=options.torch)
     tensorrt_layer = socket.socket(fileno=options.tensorrt)
     if not _load(torch_layer, _import_torch):
-        return
+        _end()
 
     def fork_tensorrt() -> None:
         if os.fork() == 0:
@@ -56,7 +59,7 @@ def main() -> None:
             die_with_parent()
             if _load(tensorrt_layer, _import_tensorrt):
                 _serve(tensorrt_layer)
-            os._exit(0)
+            _end()
         tensorrt_layer.close()
 
     if options.eager:
@@ -68,6 +71,14 @@ def main() -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
+    _end()
+
+
+def _end() -> NoReturn:
+    """End without taking the interpreter down piece by piece, which with torch in it takes a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def die_with_parent() -> None:
@@ -98,6 +109,8 @@ def _load(control: socket.socket, load: Callable[[], None]) -> bool:
 
         _say(control, {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
         return False
+    gc.collect()
+    gc.freeze()
     _say(control, {"ready": os.getpid()})
     return True
 
@@ -163,6 +176,7 @@ def _fork(control: socket.socket, folder: str) -> int:
     try:
         control.close()
         die_with_parent()
+        gc.enable()
         from trtbuild.worker import job
 
         os._exit(job.main(folder))
