@@ -90,7 +90,10 @@ def test_the_readme_opens_with_its_two_commands() -> None:
     assert blocks[1].startswith("bash\n") and blocks[1].strip().endswith("tests/check.py")
 
 
-def test_results_of_the_gpu_run_are_kept_and_good() -> None:
-    kept = json.loads((ROOT / "tests/results/h200.json").read_bytes())
-    assert kept["date"] and kept["gpu"] and kept["versions"]["torch"] and kept["results"]
-    assert all(result["good"] and result["digest"].startswith("sha256:") for result in kept["results"])
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/results").glob("*.json")), ids=lambda path: path.stem)
+def test_kept_results_of_gpu_runs_name_what_they_are_of_and_are_good(path: Path) -> None:
+    kept = json.loads(path.read_bytes())
+    assert kept["date"] and kept["gpu"] and set(kept["versions"]) >= {"torch", "tensorrt-rtx-cu13-bindings"}
+    for result in kept["results"]:
+        assert result["good"] and all(error <= result["tolerance"] for error in result["errors"])
+        assert result["digest"].startswith("sha256:") and result["built_by"]["tensorrt-rtx"]
