@@ -169,6 +169,20 @@ def test_a_damaged_blob_is_reported_and_its_maker_runs_again(tmp_path: Path) -> 
     assert any("damaged" in getattr(event, "text", "") for event in recorder.events)
 
 
+def test_a_damaged_blob_that_several_steps_read_is_rebuilt_once(tmp_path: Path) -> None:
+    def fan(x: int) -> Plan:
+        return null_plan(null_step("r/a", x=1), *(null_step(f"r/{n}", {"in": "r/a"}, x=x, n=n) for n in "bcd"))
+
+    made, _, _ = build(tmp_path, fan(1))
+    entry = made.states["r/a"].entry
+    assert entry is not None
+    blob = made.resolver.store.blob(entry.outputs["null.json"].digest)
+    blob.chmod(0o644)
+    blob.write_bytes(b"x" * entry.outputs["null.json"].bytes)
+    _, recorder, _ = build(tmp_path, fan(2), jobs=3)
+    assert sorted(recorder.started()) == ["r/a", "r/b", "r/c", "r/d"]
+
+
 def test_an_input_that_changes_while_its_step_runs_stores_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("one")
     plan = null_plan(null_step("r/a", files={"weights": "data"}))

@@ -86,6 +86,7 @@ class Build:
     executor_for: Callable[[list[Any], Path], Executor] = LocalExecutor
     states: dict[str, StepState] = field(init=False)
     _memory: int = field(init=False)
+    _histories: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.states = {step.id: StepState(step) for step in self.plan.steps}
@@ -158,6 +159,9 @@ class Build:
         for state in self._by_urgency(
             [s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]
         ):
+            if not self._inputs_done(state):
+                # A step before it in this round found their common input damaged.
+                continue
             inline = layer_of(state.step.kind, state.step.settings) == "inline"
             if not inline and (slots <= 0 or not self._fits(state, running)):
                 continue
@@ -186,7 +190,7 @@ class Build:
             return ready
         from trtbuild.graph import longest_path
 
-        history = {id: self.resolver.store.history(id) for id in self.states}
+        history = {id: self._history(id) for id in self.states}
         length = longest_path(self.plan.steps, {id: float(found["seconds"]) for id, found in history.items() if found})
         return sorted(ready, key=lambda state: -length[state.step.id])
 
@@ -195,8 +199,13 @@ class Build:
         return not running or sum(self._memory_of(one) for one in [state, *running]) <= self._memory
 
     def _memory_of(self, state: StepState) -> int:
-        history = self.resolver.store.history(state.step.id)
-        return int((history or {}).get("peak_memory") or _GUESSED_MEMORY)
+        return int(self._history(state.step.id).get("peak_memory") or _GUESSED_MEMORY)
+
+    def _history(self, id: str) -> dict[str, Any]:
+        """What is remembered of a step from earlier runs, read once."""
+        if id not in self._histories:
+            self._histories[id] = self.resolver.store.history(id) or {}
+        return self._histories[id]
 
     def _damaged_inputs(self, state: StepState) -> bool:
         """Check the blobs that a step is about to read; a damaged one sends its maker back to work."""
@@ -215,7 +224,7 @@ class Build:
     def _start(self, state: StepState, executor: Executor, folder: Path) -> None:
         step, store = state.step, self.resolver.store
         assert state.decision is not None
-        history = store.history(step.id)
+        history = self._history(step.id)
         state.folder = folder / step.id.replace("/", "~")
         shutil.rmtree(state.folder, ignore_errors=True)
         inputs = self._inputs(state)
