@@ -20,9 +20,9 @@ from trtbuild.doctor import (
     Torch,
     VersionSet,
     capabilities_of,
-    render_report,
     version_set_of,
 )
+from trtbuild.views.doctor import render_report
 
 NEWEST = {"torch": "2.14.1", "torch-tensorrt-rtx": "2.14.0", "tensorrt-rtx": "1.6.1.120"}
 OLDER = {"torch": "2.11.0", "torch-tensorrt-rtx": "2.11.0", "tensorrt-rtx": "1.4.0.76"}
@@ -167,7 +167,8 @@ def test_the_report_reads() -> None:
 def test_this_machine_is_examined_without_importing_what_it_examines() -> None:
     code = (
         "import json, sys\n"
-        "from trtbuild.doctor import examine, render_report\n"
+        "from trtbuild.doctor import examine\n"
+        "from trtbuild.views.doctor import render_report\n"
         "report = examine()\n"
         "assert render_report(report) and json.dumps(report.as_json())\n"
         "examined = {'torch', 'tensorrt', 'tensorrt_rtx', 'torch_tensorrt'}\n"

@@ -241,7 +241,8 @@ def _cache_path(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from trtbuild.doctor import examine, render_report
+    from trtbuild.doctor import examine
+    from trtbuild.views.doctor import render_report
 
     report = examine()
     if options.json:

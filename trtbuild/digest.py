@@ -13,8 +13,6 @@ from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
-CHUNK = 1 << 20
-
 
 def digest_bytes(data: bytes | memoryview) -> str:
     """sha256 of bytes, in hex."""

@@ -24,10 +24,7 @@ from trtbuild.buildable import Obstacle, Question, why_not
 from trtbuild.errors import TrtbuildError
 from trtbuild.stages.gpuless import TRIED
 from trtbuild.toolchain import distributions, toolchain
-from trtbuild.views.doctor import render_report
 from trtbuild.workspace import find_workspace
-
-__all__ = ["Report", "examine", "render_report"]
 
 PACKAGES = (
     "torch",

@@ -42,10 +42,6 @@ class Bounds:
         opt = int(expression.xreplace({symbol: symbols[str(symbol)][1] for symbol in free}))
         return min(values), opt, max(values)
 
-    @property
-    def profiles(self) -> int:
-        return len(self._symbols)
-
 
 def bounds_of(program: Any, settings: Mapping[str, Any]) -> Bounds:
     """The ranges of a program's symbols: each user input's sizes beside the dims the recipe gives them."""

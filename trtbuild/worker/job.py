@@ -25,8 +25,6 @@ from typing import Any
 from trtbuild.errors import TrtbuildError
 from trtbuild.files import NO_SPACE, write_json
 
-BUG_EXIT = 70
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
