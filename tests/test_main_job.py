@@ -138,6 +138,17 @@ def test_an_edit_runs_exactly_what_depends_on_it_and_explain_names_it(
     assert named in " ".join(copied.explain(stage).split())
 
 
+def test_explain_names_the_very_op_constant_and_weight_in_a_program(copied: Project) -> None:
+    copied.edit(copied.model, "x = torch.relu(x * 2.0 + 1.0)", "x = torch.tanh(x * 2.0 + 1.5)")
+    copied.run()
+    explained = copied.explain("compile/linux/fp32")
+    assert "tanh" in explained and "relu" in explained and "1.5" in explained
+    copied.edit(copied.recipe, "args = { classes = 4 }", "args = { classes = 4 }\nseed = 1")
+    copied.run()
+    explained = copied.explain("compile/linux/fp32")
+    assert 'weights["conv.weight"]' in explained and "tanh" not in explained
+
+
 def test_before_a_run_explain_names_what_changed_too(copied: Project) -> None:
     one_constant(copied)
     assert 'reads["models/nets.py"]' in copied.explain("trace/fp32")

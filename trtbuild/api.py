@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,7 @@ def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Expla
             if found
             else f"would run: {planned[step.id].reason}"
         )
-        return Explanation(step.id, action, verdict, found)
+        return Explanation(step.id, action, verdict, _with_insides(session, found))
     before = (history or {}).get("before")
     if before is None:
         return Explanation(step.id, action, "is in the cache: none of its key inputs changed since it first ran", [])
@@ -259,8 +259,28 @@ def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Expla
         step.id,
         action,
         "is in the cache; before that these key inputs had changed",
-        changes(before["record"], history["record"]),
+        _with_insides(session, changes(before["record"], history["record"])),
     )
+
+
+def _with_insides(session: Session, found: list[Change]) -> list[Change]:
+    """Changes of key inputs, each of a program followed by what in the program changed."""
+    return [inside for change in found for inside in [change, *_inside(session, change)]]
+
+
+def _inside(session: Session, change: Change) -> list[Change]:
+    digests = [
+        value for value in (change.before, change.after) if isinstance(value, str) and value.startswith("program-")
+    ]
+    blobs = [session.store.of_meaning(digest) for digest in digests]
+    if len(blobs) < 2 or blobs[0] is None or blobs[1] is None:
+        return []
+    from trtbuild.digests.difference import program_changes
+
+    try:
+        return [replace(one, path=f"  {one.path}") for one in program_changes(blobs[0], blobs[1])]
+    except ValueError:
+        return []
 
 
 def _entries(session: Session, step: Step) -> dict[str, Entry]:

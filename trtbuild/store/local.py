@@ -121,6 +121,11 @@ class LocalStore:
         self._intact.add(output.digest)
         return output
 
+    def of_meaning(self, canonical: str) -> Path | None:
+        """A blob with this meaning, if one is there."""
+        known = read_json(self._sharded("meanings-v1", digest_value(canonical)))
+        return self.blob(known["digest"]) if known is not None and self.has(Output(**known)) else None
+
     # entries
 
     def get(self, key: str) -> Entry | None:
