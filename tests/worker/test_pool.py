@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trtbuild.worker.pool import Outcome, Pool, worker_environment
+from trtbuild.worker.environment import worker_environment
+from trtbuild.worker.pool import Outcome, Pool
 
 pytest.importorskip("torch")
 

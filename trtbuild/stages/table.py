@@ -33,6 +33,7 @@ class StageKind:
 
 
 _DIGESTS = ("digests/program.py", "digests/engine.py", "digests/archive.py", "digests/__init__.py")
+_PROCESS = ("worker/environment.py", "files.py")
 _TORCH_TENSORRT = ("python", "torch", "torch-tensorrt-rtx", "torch-tensorrt", "tensorrt-rtx", "tensorrt")
 
 _KINDS = {
@@ -49,6 +50,7 @@ _KINDS = {
                 "stages/weights.py",
                 "stages/inputs.py",
                 "stages/user_code.py",
+                *_PROCESS,
                 *_DIGESTS,
             ),
             discovers=True,
@@ -58,7 +60,7 @@ _KINDS = {
             "trtbuild.stages.onnx",
             "tensorrt",
             ("python", "torch", "onnx", "onnxscript", "onnx-ir"),
-            ("stages/onnx.py", "digests/onnx.py", *_DIGESTS),
+            ("stages/onnx.py", "stages/inputs.py", "digests/onnx.py", *_PROCESS, *_DIGESTS),
         ),
         StageKind(
             "compile",
@@ -76,6 +78,7 @@ _KINDS = {
                 "stages/placeholders.py",
                 "stages/sizes.py",
                 "stages/inputs.py",
+                *_PROCESS,
                 *_DIGESTS,
             ),
         ),
