@@ -368,6 +368,19 @@ def test_a_changed_artifact_is_put_right_without_building(copied: Project) -> No
     assert done.ran() == [] and engine.read_bytes() == before
 
 
+def test_a_manifest_tells_of_every_format_in_its_folder_and_of_none_that_is_stale(copied: Project) -> None:
+    copied.edit(copied.recipe, 'formats = ["engine"]', 'formats = ["engine", "onnx"]')
+    path = copied.root / "dist/net/linux/fp32/manifest.json"
+    assert copied.run("--format", "onnx").code == 0
+    both = json.loads(path.read_bytes())
+    assert [file["path"] for file in both["files"]] == ["model.engine", "model.onnx"]
+    assert both["engines"] and both["target"]["compute_capability"] == ["8.9"]
+    assert {stage["kind"] for stage in both["stages"]} == {"trace", "onnx", "compile", "export"}
+    one_constant(copied)
+    assert copied.run("--format", "onnx").code == 0
+    assert [file["path"] for file in json.loads(path.read_bytes())["files"]] == ["model.onnx"]
+
+
 def test_one_target_can_be_built_by_itself_under_the_same_keys(tmp_path: Path) -> None:
     text = (
         RECIPE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
     except TrtbuildError as error:
         if getattr(options, "json", False):
             print(json.dumps(error.as_json(), indent=2))
@@ -33,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted: what was finished is kept, what was running is dropped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone; that is its business.
-        sys.stderr.close()
+        # The reader of our output has gone; that is its business, and the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.DONE
     except Exception:
         import traceback

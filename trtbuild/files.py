@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from trtbuild.digest import digest_file
@@ -83,18 +84,24 @@ class Digests:
         self._dirty = False
 
     def of(self, path: Path) -> str | None:
-        """sha256 of a file, or None where there is no such file."""
+        """sha256 of a file, or None where there is none that can be read."""
         try:
             stat = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
+            return None
+        if not S_ISREG(stat.st_mode):
             return None
         sign = [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
         known = self._known.get(str(path))
         if known is not None and known[:4] == sign:
             return str(known[4])
         now = time.time_ns()
-        with saying_what("read a file", path):
+        try:
             digest = digest_file(path)
+        except PermissionError:
+            return None
+        except OSError as error:
+            raise machine_error("read a file", path, error) from error
         if now - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS:
             self._known[str(path)] = [*sign, digest]
             self._dirty = True

@@ -24,7 +24,7 @@ def manifest_at(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         files = {file["path"]: file["digest"] for file in manifest["files"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             "The manifest cannot be read", [("file", str(manifest_path)), ("reason", str(error))]
         ) from error

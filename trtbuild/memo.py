@@ -79,6 +79,8 @@ def _identity(
     return digest_value(
         {
             "code": _code(),
+            # What lies outside the workspace is named by its absolute path, which another clone's plan must not lend.
+            "root": str(workspace.root),
             "recipes": [
                 [workspace.relative(path.resolve()), digest_bytes(text)]
                 for path, text in zip(recipes, texts, strict=True)

@@ -83,21 +83,26 @@ def _publish_folder(
 ) -> list[Artifact]:
     folder = workspace.dist / Path(cells[0].path).parent
     manifest_path = folder / "manifest.json"
-    old = read_json(manifest_path)
-    manifest = manifest_of(plan, cells, entries, old if isinstance(old, dict) else {}, folder)
-    data = (json.dumps(manifest, indent=2) + "\n").encode()
-    wanted = {name: (cell, output) for cell in cells for name, output in files_of(cell, entries[cell.step])}
-    stale = {name: pair for name, pair in wanted.items() if digests.of(folder / name) != pair[1].digest}
+    wanted = {name: (cell, output) for cell in cells for name, output in entries[cell.step].outputs.items()}
+
+    def state() -> tuple[dict[str, Any], bytes, list[str]]:
+        old = read_json(manifest_path)
+        made = manifest_of(plan, cells, entries, old if isinstance(old, dict) else {}, folder)
+        stale = [name for name, (_, output) in wanted.items() if digests.of(folder / name) != output.digest]
+        return made, (json.dumps(made, indent=2) + "\n").encode(), stale
+
+    manifest, data, stale = state()
     if stale or not _holds(manifest_path, data):
-        with (
-            saying_what("write an artifact", folder),
-            store.lock(f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"),
-        ):
+        lock = f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"
+        with saying_what("write an artifact", folder), store.lock(lock):
+            # Another process may have published here meanwhile, other formats of the same cells perhaps.
+            manifest, data, stale = state()
             folder.mkdir(parents=True, exist_ok=True)
             # The manifest goes first and comes back last: it never describes files that are not there.
             if stale:
                 manifest_path.unlink(missing_ok=True)
-            for name, (cell, output) in stale.items():
+            for name in stale:
+                cell, output = wanted[name]
                 _copy(store, output, folder / name, cell.step)
             write_whole(manifest_path, data)
     verification = str(manifest["verification"]["status"])
@@ -113,14 +118,9 @@ def _publish_folder(
             verification,
         )
         for cell in cells
-        for name, output in files_of(cell, entries[cell.step])
+        for name, output in entries[cell.step].outputs.items()
         if name == Path(cell.path).name
     ]
-
-
-def files_of(cell: Cell, entry: Entry) -> list[tuple[str, Output]]:
-    """The files of a cell with the outputs they are copies of: the artifact, and what lies beside it."""
-    return list(entry.outputs.items())
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -137,10 +137,10 @@ def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
     try:
         shutil.copyfile(store.blob(output.digest), aside)
         aside.replace(target)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink()
-        if error.errno == 28:
+        if isinstance(error, OSError) and error.errno == 28:
             raise MachineError(
                 "No space is left for the artifacts",
                 [("path", str(target)), ("bytes", f"{output.bytes:,}")],

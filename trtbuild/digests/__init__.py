@@ -23,7 +23,8 @@ def canonical_digest(path: Path) -> str:
             return f"engine-{engine.VERSION}:{_digest_engine(path)}"
         if magic[:2] == b"PK" and _is_program(path):
             return f"program-{program.VERSION}:{program.digest_program(path)}"
-        if path.suffix == ".onnx":
+        # A model names places in the file of its external data, which is stored by its bytes: the two go together.
+        if path.suffix == ".onnx" and not path.with_name(path.name + ".data").exists():
             return f"onnx-{onnx.VERSION}:{onnx.digest_onnx(path)}"
     except ValueError:
         pass

@@ -5,6 +5,8 @@ Source: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/ (C++ and Pytho
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ def compile_onnx(job: Job) -> dict[str, Any]:
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt, settings["runtime"]))
     network.name = "trtbuild"
-    path = job.inputs["onnx"]["model.onnx"]
+    path = _as_written(job.inputs["onnx"])
     ops = _parse(trt, network, logger, path, errors)
     config = builder.create_builder_config()
     profiles = _configure(trt, builder, network, config, settings, job.details["onnx"]["inputs"])
@@ -49,6 +51,17 @@ def compile_onnx(job: Job) -> dict[str, Any]:
         },
         "user_inputs": list(job.details["onnx"]["inputs"]),
     }
+
+
+def _as_written(outputs: Mapping[str, Path]) -> Path:
+    """The model under its own name beside its weights: it names the file of large weights, and blobs have no names."""
+    folder = Path(tempfile.mkdtemp())
+    for name, blob in outputs.items():
+        try:
+            (folder / name).hardlink_to(blob)
+        except OSError:
+            shutil.copyfile(blob, folder / name)
+    return folder / "model.onnx"
 
 
 def _tensorrt(runtime: str) -> Any:

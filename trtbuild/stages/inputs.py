@@ -36,7 +36,7 @@ def tensors(spec: Spec) -> Iterator[Spec]:
     if "shape" in spec:
         yield spec
         return
-    # torch flattens a dict in its own order, and TOML keeps the order in which it was written.
+    # torch flattens a dict in its own order, which is that of the spec: the examples are made from it.
     items = spec["dict"].values() if "dict" in spec else spec.get("tuple") or spec.get("list") or ()
     for item in items:
         yield from tensors(item)

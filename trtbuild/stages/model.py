@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -24,7 +25,7 @@ def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | No
     import torch
 
     entry = settings["entry"]
-    torch.manual_seed(settings["seed"])
+    _seed(settings["seed"])
     made = _call(_resolve(entry, workspace), entry, settings["args"])
     if isinstance(made, torch.export.ExportedProgram):
         model = made.module()
@@ -49,6 +50,20 @@ def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | No
         model = model.to(getattr(torch, dtype))
     _own_storages(model)
     return model
+
+
+def _seed(seed: int) -> None:
+    """Seed every generator that a model may draw its weights from."""
+    import random
+
+    import torch
+
+    random.seed(seed)
+    torch.manual_seed(seed)
+    with contextlib.suppress(ImportError):
+        import numpy
+
+        numpy.random.seed(seed % 2**32)
 
 
 def _resolve(entry: str, workspace: Path) -> Any:

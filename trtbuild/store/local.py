@@ -188,13 +188,14 @@ class LocalStore:
 
         Its lock is held for as long as the run lives, so that a later run knows what a killed one left behind.
         """
-        with saying_what("make a folder for the run", self.root / "tmp"):
+        with saying_what("make a folder for the run", self.root / "tmp"), self.lock("sessions"):
+            # Under a lock: another run must not take the folder for abandoned before it is marked as alive.
             folder = unique_folder(self.root / "tmp")
             alive = (folder / _ALIVE).open("ab")
-        try:
             if fcntl is not None:
                 fcntl.flock(alive, fcntl.LOCK_EX)
             self._sweep()
+        try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

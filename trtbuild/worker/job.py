@@ -62,6 +62,7 @@ def main(folder_name: str) -> int:
     data = json.loads((folder / "job.json").read_bytes())
     _prepare_process(folder, Path(data["workspace"]))
     result = perform(folder, data)
+    print(result.get("error", {}).get("traceback", ""), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     write_json(folder / "result.json", result)
@@ -91,10 +92,10 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
         }
     except TrtbuildError as error:
         return {"error": {**error.as_json(), "facts": error.facts}}
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
-        found = _unexpected(error)
-        print(found["traceback"], file=sys.stderr)
-        return {"error": found}
+        return {"error": _unexpected(error)}
 
 
 def _prepare_process(folder: Path, workspace: Path) -> None:
@@ -152,4 +153,7 @@ def _unexpected(error: BaseException) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    from trtbuild.worker.server import die_with_parent
+
+    die_with_parent()
     sys.exit(main(sys.argv[1]))

@@ -53,7 +53,7 @@ class Pool:
         command += ["--eager"] if "tensorrt" in layers and not has_driver() else []
         environment = worker_environment()
         package = str(Path(__file__).parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])
+        environment["PYTHONPATH"] = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), package])
         with saying_what("write a log", log):
             log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:

@@ -146,7 +146,9 @@ def _serve(control: socket.socket, once: Mapping[int, Callable[[], None]] = Mapp
                     data = b""
                 if not data:
                     for pid, _ in running.values():
-                        os.kill(pid, signal.SIGKILL)
+                        # What a stage started itself is in its group, see `_fork`.
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(pid, signal.SIGKILL)
                     return
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
@@ -166,15 +168,21 @@ def _spawn(folder: str, with_gpu: bool) -> int:
             del environment["CUDA_VISIBLE_DEVICES"]
         else:
             environment["CUDA_VISIBLE_DEVICES"] = visible
-    return os.posix_spawn(sys.executable, [sys.executable, "-P", "-m", "trtbuild.worker.job", folder], environment)
+    return os.posix_spawn(
+        sys.executable, [sys.executable, "-P", "-m", "trtbuild.worker.job", folder], environment, setpgroup=0
+    )
 
 
 def _fork(control: socket.socket, folder: str) -> int:
     pid = os.fork()
     if pid:
+        # Both sides set the group, so that it is set whoever comes first.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
         return pid
     try:
         control.close()
+        os.setpgid(0, 0)
         die_with_parent()
         gc.enable()
         from trtbuild.worker import job

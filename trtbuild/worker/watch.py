@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib.util
 import os
 import site
 import sys
@@ -34,7 +35,12 @@ class Watch:
         packages |= {*site.getsitepackages(), site.getusersitepackages(), sys.prefix, sys.base_prefix}
         packages |= {folder for folder in sys.path if _holds_distributions(folder)}
         packages.add(str(Path(__file__).parents[1]))
+        self._root = os.path.realpath(workspace).rstrip("/") + "/"
         self._foreign = tuple(os.path.realpath(p).rstrip("/") + "/" for p in {*packages, *_SYSTEM, *map(str, ignore)})
+        # A workspace may itself lie in such a folder (/usr/src/app); then only those inside it are not the user's.
+        self._foreign_inside = tuple(
+            folder for folder in self._foreign if folder.startswith(self._root) and folder != self._root
+        )
         self._opened: dict[str, tuple[int, int] | None] = {}
         self._names: set[str] = set()
         self._known_modules = set(sys.modules)
@@ -78,22 +84,26 @@ class Watch:
     def _note(self, target: Any) -> None:
         if isinstance(target, int):
             target = os.readlink(f"/proc/self/fd/{target}")
-        path = self._ours(os.fsdecode(target))
+        name = os.fsdecode(target)
+        if name.endswith(".pyc"):
+            # A fresh .pyc is opened in place of the source that it stands for.
+            name = importlib.util.source_from_cache(name)
+        path = self._ours(name)
         if path and path not in self._opened and not os.path.isdir(path):
             self._opened[path] = _sign(path)
 
     def _ours(self, name: str) -> str | None:
-        path = os.path.realpath(name)
-        if "/__pycache__/" in path or path.endswith(".pyc"):
-            # A fresh .pyc is opened in place of the source that it stands for; the source is found by its module.
-            return None
+        """The absolute path of a file that is the user's. A link is kept as such: it may come to point elsewhere."""
+        real = os.path.realpath(name)
+        foreign = real.startswith(self._foreign_inside if real.startswith(self._root) else self._foreign)
         # Metadata of distributions, also of those installed for editing: their versions are in the record.
-        foreign = path.startswith(self._foreign) or ".egg-info/" in path or ".dist-info/" in path
-        return None if foreign else path
+        return None if foreign or ".egg-info/" in real or ".dist-info/" in real else os.path.abspath(name)
 
     def _relative(self, path: str) -> str:
-        root = os.path.realpath(self._workspace)
-        return os.path.relpath(path, root) if path.startswith(root + "/") else path
+        for root in (os.path.abspath(self._workspace) + "/", self._root):
+            if path.startswith(root):
+                return path.removeprefix(root)
+        return path
 
     def _imported(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         if level == 0:
@@ -105,8 +115,13 @@ class Watch:
 
         installed = distributions()
         owners = packages_distributions()
-        names = {normal_name(owner) for name in self._names for owner in owners.get(name, ())}
-        return {name: installed[name] for name in sorted(names) if name in installed and name != "trtbuild"}
+        # Not every import goes through the hook: those by importlib and relative ones are told by what they loaded.
+        used = self._names | {name.partition(".")[0] for name in set(sys.modules) - self._known_modules}
+        names = {normal_name(owner) for name in used for owner in owners.get(name, ())}
+        # Asked for in vain: a later installation may change what the model does.
+        absent = {normal_name(name) for name in self._names if name not in sys.modules and name not in owners}
+        found = {name: installed.get(name) for name in sorted(names | absent)}
+        return {name: version for name, version in found.items() if name != "trtbuild" and (version or name in absent)}
 
 
 def _holds_distributions(folder: str) -> bool:
