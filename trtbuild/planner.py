@@ -13,6 +13,7 @@ from typing import Any
 from trtbuild.buildable import Question, why_not
 from trtbuild.digest import Json, canonical
 from trtbuild.errors import RecipeError, TrtbuildError, UsageError, did_you_mean
+from trtbuild.graph import ordered
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.recipe import Recipe, recipe_from_text, recipe_from_toml
 from trtbuild.recipe.inputs import Dim, Input
@@ -93,7 +94,7 @@ def plan_from_recipes(recipes: Sequence[Named], workspace: Workspace, selection:
             for precision in target.precision:
                 for format in target.formats:
                     cells.append(_cell(named, workspace, steps, target_name, target, precision, format))
-    whole = Plan(steps=tuple(steps.by_content.values()), cells=tuple(cells))
+    whole = Plan(steps=ordered(steps.by_content.values()), cells=tuple(cells))
     # Planned whole and then cut: a step has one id however little of the matrix is asked for.
     chosen = [cell for cell in cells if selection.takes(cell.target, cell.format)]
     if not chosen:
