@@ -65,6 +65,19 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
+def source_net(project: Project) -> Any:
+    """The model that a recipe of `Net` is built from, under the recipe's seed."""
+    import torch
+
+    sys.path.insert(0, str(project.root / "models"))
+    try:
+        import nets
+    finally:
+        sys.path.pop(0)
+    torch.manual_seed(0)
+    return nets.Net().eval()
+
+
 def blobs(project: Project, manifest: Mapping[str, Any], kind: str) -> dict[str, Path]:
     """The stored outputs of a manifest's stage, by name."""
     key = next(stage["key"] for stage in manifest["stages"] if stage["kind"] == kind)
@@ -98,13 +111,7 @@ def test_the_traced_program_gives_the_model_s_numbers_at_batch_1_and_at_max(proj
     torch = pytest.importorskip("torch")
     made = build(project, {"net": recipe("Net")}, "--format", "engine")
     program = torch.export.load(blobs(project, made["net/linux/fp32"], "trace")["program.pt2"]).module()
-    sys.path.insert(0, str(project.root / "models"))
-    try:
-        import nets
-    finally:
-        sys.path.pop(0)
-    torch.manual_seed(0)
-    source = nets.Net().eval()
+    source = source_net(project)
     for batch in (1, 8):
         x = torch.rand(batch, 3, 16, 16)
         torch.testing.assert_close(program(x), source(x), rtol=1e-4, atol=1e-5)
@@ -239,13 +246,7 @@ def test_onnx_has_the_recipe_s_names_and_the_model_s_numbers(project: Project) -
         16,
     ]
     assert [value.name for value in model.graph.output] == ["output0"]
-    sys.path.insert(0, str(project.root / "models"))
-    try:
-        import nets
-    finally:
-        sys.path.pop(0)
-    torch.manual_seed(0)
-    source = nets.Net().eval()
+    source = source_net(project)
     x = torch.rand(3, 3, 16, 16)
     (found,) = ReferenceEvaluator(model).run(None, {"x": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), source(x).detach(), rtol=1e-3, atol=1e-4)

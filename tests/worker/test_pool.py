@@ -51,16 +51,7 @@ def test_jobs_run_in_forks_and_in_fresh_processes(pool: Pool, tmp_path: Path) ->
 
 
 def test_a_job_that_is_killed_is_told_by_its_signal(pool: Pool, tmp_path: Path) -> None:
-    folder = job(tmp_path / "slow")
-    fifo = tmp_path / "never"
-    os.mkfifo(fifo)
-    spec = json.loads((folder / "job.json").read_text())
-    (folder / "job.json").write_text(json.dumps({**spec, "files": {"data": str(fifo)}}))
-    pool.submit("torch", folder)
-    deadline = time.monotonic() + 60
-    while not (victims := running_in(folder)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for victim in victims:
+    for victim in running_in(start_endless(pool, tmp_path)):
         os.kill(victim, signal.SIGKILL)
     (outcome,) = wait_for(pool, 1).values()
     assert outcome.status == -signal.SIGKILL and outcome.result is None
@@ -68,6 +59,16 @@ def test_a_job_that_is_killed_is_told_by_its_signal(pool: Pool, tmp_path: Path) 
 
 def test_closing_ends_the_servers_and_what_runs_in_them(tmp_path: Path) -> None:
     pool = Pool(["torch"], tmp_path / "workers.log")
+    folder = start_endless(pool, tmp_path)
+    pool.close()
+    deadline = time.monotonic() + 10
+    while running_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running_in(folder) == []
+
+
+def start_endless(pool: Pool, tmp_path: Path) -> Path:
+    """Start a job that waits for ever, for a pipe that nobody writes to; return its folder once it runs."""
     folder = job(tmp_path / "slow")
     fifo = tmp_path / "never"
     os.mkfifo(fifo)
@@ -77,11 +78,8 @@ def test_closing_ends_the_servers_and_what_runs_in_them(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not running_in(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    pool.close()
-    deadline = time.monotonic() + 10
-    while running_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert running_in(folder) == []
+    assert running_in(folder)
+    return folder
 
 
 def running_in(folder: Path) -> list[int]:

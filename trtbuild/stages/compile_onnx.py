@@ -14,6 +14,7 @@ from typing import Any
 
 from trtbuild.errors import StageError
 from trtbuild.stages.engine_facts import network_facts
+from trtbuild.stages.gpuless import NETWORK_NAME, WORKSPACE, set_target
 from trtbuild.stages.inputs import tensors
 from trtbuild.worker.job import Job
 
@@ -28,7 +29,7 @@ def compile_onnx(job: Job) -> dict[str, Any]:
     logger = _logger(trt, errors)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt, settings["runtime"]))
-    network.name = "trtbuild"
+    network.name = NETWORK_NAME
     path = _as_written(job.inputs["onnx"])
     ops = _parse(trt, network, logger, path, errors)
     config = builder.create_builder_config()
@@ -120,8 +121,6 @@ def _configure(
     trt: Any, builder: Any, network: Any, config: Any, settings: Mapping[str, Any], names: list[str]
 ) -> list[Any]:
     """Set the config up for the target; return the optimisation profiles."""
-    from trtbuild.stages.gpuless import WORKSPACE, set_target
-
     options = settings["options"]
     workspace = options.get("workspace_size") or WORKSPACE
     if settings["runtime"] == "tensorrt-rtx":
