@@ -48,6 +48,8 @@ class Obstacle:
 
 def why_not(cell: Question) -> Obstacle | None:
     """What stands in the way of building a cell on this machine; None where nothing does."""
+    if cell.runtime == "null":
+        return None
     return _of_the_matrix(cell) or _of_the_packages(cell) or _of_the_host(cell)
 
 

@@ -147,6 +147,7 @@ class _Chain:
             f"{self.target_name}/{self.precision}/{format}",
             {"format": format, "platform": self.target.platform},
             needs={"compiled": self._compile()},
+            writes=FILES[format],
         )
 
     @property
@@ -161,8 +162,14 @@ class _Chain:
         settings: Mapping[str, Json],
         needs: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        writes: str = "",
     ) -> str:
-        return self.steps.add(Step(f"{self.named.name}/{kind}/{tail}", kind, settings, needs or {}, files or {}))
+        id = f"{self.named.name}/{kind}/{tail}"
+        if self.target.runtime == "null":
+            id = f"{self.named.name}/null-{kind}/{tail}"
+            settings = {**settings, "stands_for": kind, "writes": writes or "null.json"}
+            kind = "null-trace" if kind == "trace" else "null"
+        return self.steps.add(Step(id, kind, settings, needs or {}, files or {}))
 
     def _trace(self) -> str:
         recipe = self.named.recipe
@@ -186,7 +193,7 @@ class _Chain:
 
     def _onnx(self) -> str:
         settings = {"opset": self.named.recipe.compile.opset, "inputs": self._shapes()}
-        return self._add("onnx", self._cast, settings, needs={"program": self._trace()})
+        return self._add("onnx", self._cast, settings, needs={"program": self._trace()}, writes=FILES["onnx"])
 
     def _compile(self) -> str:
         recipe, target = self.named.recipe, self.target

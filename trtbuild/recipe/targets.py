@@ -70,8 +70,10 @@ class Target(Section):
     platform: Literal["linux-x86_64", "windows-x86_64"] = Field(
         description="Where the artifact will run.", examples=["linux-x86_64"]
     )
-    runtime: Literal["tensorrt-rtx", "tensorrt"] = Field(
-        default="tensorrt-rtx", description="The TensorRT that will run the engines."
+    runtime: Literal["tensorrt-rtx", "tensorrt", "null"] = Field(
+        default="tensorrt-rtx",
+        description="The TensorRT that will run the engines. "
+        '"null" builds nothing: each stage writes down what it was given, to test and measure trtbuild itself.',
     )
     compute_capability: _Capabilities = Field(
         default_factory=_capabilities_absent,

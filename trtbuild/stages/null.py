@@ -1,4 +1,4 @@
-"""A stage that writes down its settings: lets the whole engine be tested and measured without torch."""
+"""A stage that writes down what it was given: lets the whole engine be tested and measured without torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from trtbuild.worker.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write `null.json`: the settings, and the content of every input."""
+    """Write the settings and the content of every input, into `null.json` or what `writes` in the settings says."""
     inputs = {slot: {name: path.read_text() for name, path in files.items()} for slot, files in job.inputs.items()}
     files = {slot: path.read_text() for slot, path in job.files.items()}
-    (job.out / "null.json").write_text(canonical({"settings": dict(job.settings), "inputs": inputs, "files": files}))
+    text = canonical({"settings": dict(job.settings), "inputs": inputs, "files": files})
+    (job.out / str(job.settings.get("writes", "null.json"))).write_text(text)
     return {}

@@ -19,7 +19,8 @@ class StageKind:
 
     `module` has `run(job) -> details`. `layer` is what the process has imported before: `inline` stages touch no
     native code and run in trtbuild's own process. `tools` names the toolchain that enters the key; `sources` the
-    files of the stage's own code, which do too. `discovers`: what the stage reads is part of its key. `leaf`: no
+    files of the stage's own code, which do too. `discovers`: what the stage reads is part of its key; an inline one
+    tells its `reads` itself, among its details. `leaf`: no
     other stage reads its outputs.
     """
 
@@ -93,6 +94,7 @@ _KINDS = {
             ("stages/cross_compile.py", "stages/whole_engine.py", "stages/placeholders.py", "digests/archive.py"),
             leaf=True,
         ),
+        StageKind("null-trace", "trtbuild.stages.null_trace", "inline", (), ("stages/null_trace.py",), discovers=True),
         StageKind("null", "trtbuild.stages.null", "inline", (), ("stages/null.py",)),
     )
 }
@@ -104,7 +106,7 @@ def layer_of(name: str, settings: Mapping[str, Json]) -> Layer:
     if name == "compile" and settings.get("runtime") == "tensorrt":
         return "gpu"
     # Torch-TensorRT's own decompositions are applied while tracing.
-    return "tensorrt" if settings.get("decompositions") == "tensorrt" else stage_kind(name).layer
+    return "tensorrt" if name == "trace" and settings["decompositions"] == "tensorrt" else stage_kind(name).layer
 
 
 def tools_of(name: str, settings: Mapping[str, Json]) -> tuple[str, ...]:

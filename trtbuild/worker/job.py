@@ -78,7 +78,7 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         watch = None
-        if kind.discovers:
+        if kind.discovers and kind.layer != "inline":
             from trtbuild.worker.watch import Watch
 
             watch = Watch(job.workspace, ignore=[folder])
@@ -86,8 +86,8 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "outputs": _outputs(job.out, meaning=not kind.leaf),
             "copies": details.pop("copies", {}),
+            "reads": watch.finish() if watch else details.pop("reads", None),
             "details": details,
-            "reads": watch.finish() if watch else None,
             "seconds": round(time.perf_counter() - started, 3),
         }
     except TrtbuildError as error:
