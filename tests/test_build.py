@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.fakes import FakeExecutor, Recorder, null_plan, null_step
 from trtbuild.build import Build, Options
 from trtbuild.errors import StageError
-from trtbuild.files import Digests
 from trtbuild.plans import Plan
 from trtbuild.resolve import Resolver
+from trtbuild.signs import Digests
 from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace
 

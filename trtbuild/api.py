@@ -13,11 +13,11 @@ from trtbuild.build import Build, Options
 from trtbuild.changes import Change, changes
 from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
 from trtbuild.events import Event, Listener, Status
-from trtbuild.files import Digests
 from trtbuild.memo import plan_for, recipe_paths
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.publish import Artifact, Damaged, check_writable, publish
 from trtbuild.resolve import Resolver
+from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace, find_workspace

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import MachineError
-from trtbuild.files import Digests, read_json, saying_what, write_whole
+from trtbuild.files import read_json, saying_what, write_whole
 from trtbuild.manifest import manifest_of
 from trtbuild.plans import Cell, Plan
+from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry, Output
 from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace

@@ -9,10 +9,10 @@ from typing import Any
 
 from trtbuild.changes import changes
 from trtbuild.errors import UsageError
-from trtbuild.files import Digests
 from trtbuild.host import cpu_capability
 from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
 from trtbuild.plans import Step
+from trtbuild.signs import Digests
 from trtbuild.stages.table import code_of, stage_kind, tools_of
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore
