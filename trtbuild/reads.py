@@ -1,0 +1,187 @@
+"""What a stage was seen to read, and what the same reads would give now.
+
+The parts of a record that a stage's reads make, each left out where it is empty but for the first and the last:
+
+reads          {file: digest of its content, or None where it was opened in vain}
+exists         {path: "file", "folder" or None}, of what was only asked for; of a link also where it points
+listings       {folder: digest of the names in it, or None}
+modules        {"sys.path" or a package: {"in": folders, "asked": names, "found": {name: paths, the first winning}}}
+distributions  {distribution: version, or None where it was asked for in vain}
+
+Paths are relative to the workspace where they lie inside. Names are asked for by importing them, found or not, so a
+file that would come before the module that was found is seen to appear. What is kept beside the parts under "by", and
+is in no key, says who saw: the kernel, or Python alone, which misses what native code reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import Any
+
+from trtbuild.toolchain import distributions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trtbuild.signs import Digests
+
+PARTS = ("reads", "exists", "listings", "modules", "distributions")
+_ALWAYS = ("reads", "distributions")
+
+# The search for modules that are in no package: in these folders, then in those that PYTHONPATH names at the time.
+TOP = "sys.path"
+
+Seen = Mapping[str, Any]
+
+_SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)
+# What trtbuild itself puts into a workspace, which is no more the user's there than a cache of bytecode is.
+_OWN = ("cache", "dist")
+
+
+def parts_of(record: Seen) -> dict[str, Any]:
+    """The parts of a record, or of what was seen, that reads made; empty where the stage discovers nothing."""
+    if "reads" not in record:
+        return {}
+    return {part: record[part] for part in PARTS if part in _ALWAYS or record.get(part)}
+
+
+def present(seen: Seen, workspace_root: os.PathLike[str] | str, digests: Digests) -> dict[str, Any]:
+    """What the same reads would give now."""
+    root = os.fspath(workspace_root)
+    installed = distributions()
+    now = {
+        "reads": {path: digests.of(os.path.join(root, path)) for path in seen["reads"]},
+        "exists": {path: state(os.path.join(root, path)) for path in seen.get("exists", ())},
+        "listings": {path: listing(root, path) for path in seen.get("listings", ())},
+        "modules": {
+            name: {**search, "found": found(root, name, search)} for name, search in seen.get("modules", {}).items()
+        },
+        "distributions": {name: installed.get(name) for name in seen["distributions"]},
+    }
+    return parts_of(now)
+
+
+def watched_paths(seen: Seen) -> list[str]:
+    """The paths, as recorded, whose signatures together tell that none of it changed: see `signature`.
+
+    Two things are not told by paths: the installed distributions, and the value of PYTHONPATH.
+    """
+    paths = {*seen["reads"], *seen.get("exists", ()), *seen.get("listings", ())}
+    for name, search in seen.get("modules", {}).items():
+        paths |= {*_folders(name, search)}
+        # A folder becomes a package, or ceases to be one, by a file inside it.
+        inner = [
+            path for places in search["found"].values() for path in places if "/__init__." in path or path[-1] == "/"
+        ]
+        paths |= {path.rpartition("/")[0] for path in inner}
+    return sorted(paths)
+
+
+def signature(path: str) -> tuple[int, ...] | None:
+    """What changes when a file's content, a folder's names or a link's target do; None where nothing is."""
+    try:
+        own = os.lstat(path)
+        stat = os.stat(path) if S_ISLNK(own.st_mode) else own
+    except OSError:
+        return None
+    link = (own.st_mtime_ns, own.st_ino) if S_ISLNK(own.st_mode) else ()
+    return (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns, *link)
+
+
+def state(path: str) -> str | None:
+    """What asking whether a path exists can tell."""
+    try:
+        own = os.lstat(path)
+    except OSError:
+        return None
+    if not S_ISLNK(own.st_mode):
+        return _kind(own.st_mode)
+    try:
+        kind = f"a {_kind(os.stat(path).st_mode)}"
+    except OSError:
+        kind = "nothing"
+    return f"link to {os.readlink(path)}, {kind}"
+
+
+def listing(root: str, folder: str) -> str | None:
+    """The digest of the names in a folder, None where there is no such folder."""
+    names = _names(os.path.join(root, folder))
+    if names is None:
+        return None
+    ignored = {"__pycache__", *(_OWN if folder == "." else ())}
+    kept = sorted(name for name in names if name not in ignored and not name.endswith(".pyc"))
+    from trtbuild.digest import digest_bytes
+
+    return digest_bytes("\0".join(kept).encode(errors="surrogateescape"))
+
+
+def found(root: str, name: str, search: Seen) -> dict[str, list[str]]:
+    """Where each name that was asked for would be found, by name, in the order of the search."""
+    asked = search["asked"].split()
+    places: dict[str, list[str]] = {}
+    for folder in dict.fromkeys(relative(root, path) for path in _folders(name, search)):
+        names = _names(os.path.join(root, folder))
+        for module in asked if names else ():
+            if where := _module_in(os.path.join(root, folder), module, names or frozenset()):
+                places.setdefault(module, []).append(_join(folder, where))
+    return dict(sorted(places.items()))
+
+
+def relative(root: str, path: str) -> str:
+    """An absolute path as records write it."""
+    return "." if path == root else path.removeprefix(root.rstrip("/") + "/")
+
+
+def python_path() -> tuple[str, ...]:
+    """The folders that the user's PYTHONPATH names; those that packages are installed into are told by versions."""
+    return _python_path(os.environ.get("PYTHONPATH", ""))
+
+
+@cache
+def _python_path(value: str) -> tuple[str, ...]:
+    own = os.path.abspath(f"{__file__}/../..")
+    given = [os.path.abspath(entry) for entry in value.split(os.pathsep) if entry]
+    return tuple(dict.fromkeys(entry for entry in given if entry != own and not holds_distributions(entry)))
+
+
+def holds_distributions(folder: str) -> bool:
+    """Whether a folder of sys.path is one that packages are installed into, wherever it lies."""
+    return any(name.endswith(".dist-info") for name in _names(folder or ".") or ())
+
+
+def _folders(name: str, search: Seen) -> Iterator[str]:
+    yield from search["in"]
+    if name == TOP:
+        yield from python_path()
+
+
+def _module_in(folder: str, name: str, names: Iterable[str]) -> str | None:
+    """The file, or the folder without an __init__, that importing a name would find: as importlib's FileFinder."""
+    is_folder = name in names and os.path.isdir(f"{folder}/{name}")
+    if is_folder:
+        inside = _names(f"{folder}/{name}") or ()
+        for suffix in _SUFFIXES:
+            if f"__init__{suffix}" in inside:
+                return f"{name}/__init__{suffix}"
+    for suffix in _SUFFIXES:
+        if f"{name}{suffix}" in names:
+            return f"{name}{suffix}"
+    return f"{name}/" if is_folder else None
+
+
+def _names(folder: str) -> frozenset[str] | None:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return None
+
+
+def _join(folder: str, name: str) -> str:
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _kind(mode: int) -> str:
+    return "folder" if S_ISDIR(mode) else "file" if S_ISREG(mode) else "device"
