@@ -1,4 +1,4 @@
-"""The plan as a graph: order, longest path, ancestors, and what is wrong with it said so that it can be found."""
+"""The plan as a graph: order, longest path, and what is wrong with it said so that it can be found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.fakes import null_step
 from trtbuild.errors import UsageError
-from trtbuild.graph import ancestors, graph_from_steps, longest_path, ordered
-from trtbuild.plans import Step
+from trtbuild.graph import graph_from_steps, ordered
+from trtbuild.plans import Plan, Step
 
 
 @st.composite
@@ -43,18 +43,10 @@ def test_the_longest_path_is_a_steps_own_time_and_the_longest_that_follows(
     steps: list[Step], data: st.DataObject
 ) -> None:
     seconds = {step.id: data.draw(st.integers(0, 9)) for step in steps if data.draw(st.booleans())}
-    length = longest_path(steps, seconds)
+    length = Plan(ordered(steps), ()).lengths(seconds)
     for step in steps:
         after = [length[user.id] for user in steps if step.id in user.needs.values()]
         assert length[step.id] == seconds.get(step.id, 1.0) + max(after, default=0)
-
-
-@given(plans())
-@settings(deadline=None)
-def test_ancestors_are_the_needs_and_their_ancestors(steps: list[Step]) -> None:
-    for step in steps:
-        needs = set(step.needs.values())
-        assert ancestors(steps, [step.id]) == needs | ancestors(steps, needs)
 
 
 def test_nodes_hold_their_step_and_edges_their_slot() -> None:
@@ -99,8 +91,3 @@ def test_a_step_that_needs_itself_is_a_cycle() -> None:
 def test_two_steps_of_one_id_are_an_error() -> None:
     with pytest.raises(UsageError, match="`r/a`"):
         graph_from_steps([null_step("r/a", x=1), null_step("r/a", x=2)])
-
-
-def test_ancestors_of_an_unknown_step_are_an_error() -> None:
-    with pytest.raises(UsageError, match="There is no stage `r/b`"):
-        ancestors([null_step("r/a")], ["r/b"])

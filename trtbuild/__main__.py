@@ -2,7 +2,7 @@
 
 import sys
 
-from trtbuild.cli import main
+from trtbuild.front import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from trtbuild.build import Build, Options
 from trtbuild.changes import Change, changes
 from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
 from trtbuild.events import Event, Listener, Status
-from trtbuild.memo import plan_for, recipe_paths
+from trtbuild.memo import plan_for, read_recipes, recipe_paths
+from trtbuild.merge import check_names
+from trtbuild.places import Place
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.publish import Artifact, Damaged, check_writable, publish
 from trtbuild.resolve import Resolver
+from trtbuild.settled import Standing, take
 from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore
@@ -53,6 +57,10 @@ class BuildResult:
     def exit_code(self) -> Exit:
         return max((error.exit_code for error in self.errors), default=Exit.DONE)
 
+    def counts(self) -> dict[str, int]:
+        """How many stages ended in which way."""
+        return Counter(str(stage.status) for stage in self.stages)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "stages": [stage.to_json() for stage in self.stages],
@@ -69,6 +77,7 @@ class Session:
     workspace: Workspace
     store: LocalStore
     digests: Digests
+    recipes: Mapping[Path, bytes]
     plan: Plan
 
     @property
@@ -85,12 +94,23 @@ def open_session(
     dist: PathLike | None = None,
 ) -> Session:
     """Read recipes, open the store, make the plan. Raises what is wrong with any of them."""
+    paths = _paths(recipes)
+    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
+    return _session(paths, workspace, targets, formats)
+
+
+def _paths(recipes: Sequence[PathLike] | PathLike) -> list[Path]:
     given = [recipes] if isinstance(recipes, (str, os.PathLike)) else list(recipes)
     paths = recipe_paths([os.fspath(recipe) for recipe in given])
-    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
+    check_names(paths)
+    return paths
+
+
+def _session(paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Session:
     store = LocalStore(workspace.cache)
     digests = Digests(workspace.cache / "stat-v1.json")
-    return Session(workspace, store, digests, plan_for(paths, workspace, targets, formats))
+    texts = read_recipes(paths)
+    return Session(workspace, store, digests, texts, plan_for(texts, workspace, targets, formats))
 
 
 def run(
@@ -111,29 +131,76 @@ def run(
     Errors of stages are in the result; RecipeError, UsageError and MachineError are raised. Cells that this machine
     cannot build are an error before anything runs, unless `skip_unbuildable`.
     """
-    session = open_session(recipes, targets=targets, formats=formats, cache=cache, dist=dist)
+    paths = _paths(recipes)
+    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
+    standing = _standing(paths, workspace, targets, formats)
+    again = force or (not skip_unbuildable and any(line["left_out"] for line in standing.lines.values()))
+    # A part of the matrix is a part of all recipes: whether there is such a part, they tell together.
+    again = again or bool(standing.left and (targets or formats))
+    left = [path for path in paths if again or str(path.resolve()) in standing.left]
+    settled = [] if again else list(standing.lines.values())
+    result = _result_of(settled)
+    if not left:
+        return result
+    session = _session(left, workspace, targets, formats)
     left_out = [cell for cell in session.plan.cells if cell.reason]
     if left_out and not skip_unbuildable:
         raise unbuildable(left_out)
-    check_writable(session.workspace)
-    build = Build(
-        session.plan,
-        session.resolver,
-        Options(jobs=jobs or default_jobs(), keep_going=keep_going, force=force),
-        listener or _silent,
-    )
+    check_writable(workspace)
+    options = Options(jobs=jobs or default_jobs(), keep_going=keep_going, force=force)
+    build = Build(session.plan, session.resolver, options, listener or _silent)
     try:
         build.run()
         artifacts = _publish(session, build)
+        _settle(session, build, standing)
     finally:
         session.digests.save()
-    stages = [
+    known = {stage.key for stage in result.stages}
+    return BuildResult(
+        [*result.stages, *(stage for stage in _stages(build) if stage.key not in known or stage.status != "cached")],
+        [*result.artifacts, *artifacts],
+        [*result.left_out, *left_out],
+        [state.error for state in build.states.values() if state.error is not None],
+    )
+
+
+def _standing(paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Standing:
+    """How the recipes stand, as the front door found it or found here."""
+    place = Place(str(workspace.root), str(workspace.cache), str(workspace.dist))
+    resolved = [str(path.resolve()) for path in paths]
+    found = take(place, resolved) if not targets and not formats else None
+    return found or Standing(place, resolved, (targets, formats))
+
+
+def _settle(session: Session, build: Build, standing: Standing) -> None:
+    from trtbuild.settle import settle
+
+    def again(plan: Plan, entries: Mapping[str, Entry]) -> list[Artifact]:
+        return publish(plan, entries, session.workspace, session.store, session.digests)
+
+    settle(standing, session.recipes, session.plan, _entries_of(build), session.resolver, again)
+
+
+def _result_of(lines: Sequence[Mapping[str, Any]]) -> BuildResult:
+    """The result of recipes that have nothing to do."""
+    stages = {
+        key: StageResult(id, kind, key, Status.CACHED, 0.0, "") for line in lines for id, kind, key in line["stages"]
+    }
+    artifacts = [Artifact(**found) for line in lines for found in line["artifacts"]]
+    return BuildResult(list(stages.values()), artifacts, [Cell(*cell) for line in lines for cell in line["left_out"]])
+
+
+def _stages(build: Build) -> list[StageResult]:
+    return [
         StageResult(
             s.step.id, s.step.kind, s.entry.key if s.entry else "", s.status or Status.SKIPPED, s.seconds, s.reason
         )
         for s in build.states.values()
     ]
-    return BuildResult(stages, artifacts, left_out, [s.error for s in build.states.values() if s.error is not None])
+
+
+def _entries_of(build: Build) -> dict[str, Entry]:
+    return {id: state.entry for id, state in build.states.items() if state.done and state.entry is not None}
 
 
 def default_jobs() -> int:
@@ -148,9 +215,8 @@ def _silent(event: Event) -> None:
 def _publish(session: Session, build: Build) -> list[Artifact]:
     """Publish; a blob found damaged sends its step back to work, once."""
     for _ in session.plan.steps:
-        entries = {id: state.entry for id, state in build.states.items() if state.done and state.entry is not None}
         try:
-            return publish(session.plan, entries, session.workspace, session.store, session.digests)
+            return publish(session.plan, _entries_of(build), session.workspace, session.store, session.digests)
         except Damaged as damaged:
             build.rerun({damaged.step: "its output is damaged or gone"})
     return []

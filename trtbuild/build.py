@@ -85,11 +85,22 @@ class Build:
     listener: Listener
     executor_for: Callable[[list[Any], Path], Executor] = LocalExecutor
     states: dict[str, StepState] = field(init=False)
+    # Steps to look at: whatever may have changed for them since they were looked at last.
+    _unsettled: dict[str, StepState] = field(init=False)
+    # Steps that must run and whose inputs are there, and those that run, by the folders of their jobs.
+    _ready: dict[str, StepState] = field(init=False, default_factory=dict)
+    _running: dict[Path, StepState] = field(init=False, default_factory=dict)
+    _users: dict[str, list[StepState]] = field(init=False, default_factory=dict)
     _memory: int = field(init=False)
     _histories: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    _lengths: dict[str, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.states = {step.id: StepState(step) for step in self.plan.steps}
+        self._unsettled = dict(self.states)
+        for state in self.states.values():
+            for need in set(state.step.needs.values()):
+                self._users.setdefault(need, []).append(state)
         # Asked before anything runs: a stage that has just started has not taken yet what it will.
         self._memory = host.available_memory() if self.options.memory is None else self.options.memory
         if self.options.force:
@@ -123,7 +134,7 @@ class Build:
         while True:
             self._settle()
             waiting = self._start_what_fits(executor, folder)
-            if any(state.running for state in self.states.values()):
+            if self._running:
                 for outcome in executor.next_done(_BUSY_WAIT if waiting is _Waiting.FOR_OTHERS else None):
                     self._finish(outcome)
             elif waiting is _Waiting.FOR_OTHERS:
@@ -139,8 +150,11 @@ class Build:
                 )
 
     def _settle(self) -> None:
-        """Take from the store whatever can be, in the plan's order, which is one in which inputs come first."""
-        for state in self.states.values():
+        """Take from the store whatever can be; what cannot and has its inputs is ready to run."""
+        while self._unsettled:
+            # In the order in which they came: the plan's, in which inputs come first, and then that of their makers.
+            state = self._unsettled.pop(next(iter(self._unsettled)))
+            self._ready.pop(state.step.id, None)
             if state.status is not None or state.running or not self._inputs_done(state):
                 continue
             state.decision = self.resolver.decide(state.step, self._inputs(state))
@@ -148,17 +162,17 @@ class Build:
                 state.entry = state.decision.entry
                 self._remember(state, state.decision.record, state.decision.key)
                 self._end(state, Status.CACHED)
+            else:
+                self._ready[state.step.id] = state
 
     def _start_what_fits(self, executor: Executor, folder: Path) -> _Waiting:
         """Start ready steps, those with the longest way to go first; say what those wait for that were not started."""
         if self._failed() and not self.options.keep_going:
             return _Waiting.NO
         waiting = _Waiting.NO
-        running = [state for state in self.states.values() if state.running]
+        running = list(self._running.values())
         slots = self.options.jobs - len(running)
-        for state in self._by_urgency(
-            [s for s in self.states.values() if s.status is None and not s.running and self._inputs_done(s)]
-        ):
+        for state in self._by_urgency(list(self._ready.values())):
             if not self._inputs_done(state):
                 # A step before it in this round found their common input damaged.
                 continue
@@ -178,6 +192,7 @@ class Build:
             state.decision = self.resolver.decide(state.step, self._inputs(state))
             if state.decision.entry is not None and not state.must_run:
                 self._release(state)
+                self._unsettled[state.step.id] = state
                 waiting = _Waiting.FOR_OURS
                 continue
             self._start(state, executor, folder)
@@ -186,13 +201,12 @@ class Build:
         return waiting
 
     def _by_urgency(self, ready: list[StepState]) -> list[StepState]:
-        if len(ready) < 2:
+        if all(layer_of(state.step.kind, state.step.settings) == "inline" for state in ready) or len(ready) < 2:
             return ready
-        from trtbuild.graph import longest_path
-
-        history = {id: self._history(id) for id in self.states}
-        length = longest_path(self.plan.steps, {id: float(found["seconds"]) for id, found in history.items() if found})
-        return sorted(ready, key=lambda state: -length[state.step.id])
+        if not self._lengths:
+            history = {id: self._history(id) for id in self.states}
+            self._lengths = self.plan.lengths({id: float(old["seconds"]) for id, old in history.items() if old})
+        return sorted(ready, key=lambda state: -self._lengths[state.step.id])
 
     def _fits(self, state: StepState, running: list[StepState]) -> bool:
         """Whether a stage fits beside those that run, by what each took the last time. One always fits."""
@@ -247,11 +261,12 @@ class Build:
             )
         state.reason = state.must_run or state.decision.reason
         state.running, state.started = True, time.monotonic()
+        self._running[state.folder] = self._ready.pop(step.id)
         self.listener(StageStarted(step.id, state.reason, float(history["seconds"]) if history else None))
         executor.submit(layer_of(step.kind, step.settings), state.folder)
 
     def _finish(self, outcome: Outcome) -> None:
-        state = next(s for s in self.states.values() if s.folder == outcome.folder)
+        state = self._running.pop(outcome.folder)
         state.running = False
         state.seconds = round(time.monotonic() - state.started, 3)
         log = self._keep_log(state)
@@ -321,13 +336,16 @@ class Build:
     def _end(self, state: StepState, status: Status, note: str = "") -> None:
         state.status = status
         state.reason = state.reason or note
+        self._unsettled.update({user.step.id: user for user in self._users.get(state.step.id, ())})
         self.listener(StageEnded(state.step.id, status, state.seconds, note))
 
     def _reset(self, state: StepState, reason: str) -> None:
         state.status, state.entry, state.must_run, state.reason, state.error = None, None, reason, "", None
-        for other in self.states.values():
-            if state.step.id in other.step.needs.values() and other.status is not None and not other.done:
-                self._reset(other, "")
+        self._unsettled[state.step.id] = state
+        for user in self._users.get(state.step.id, ()):
+            self._ready.pop(user.step.id, None)
+            if user.status is not None and not user.done:
+                self._reset(user, "")
 
     def _keep_log(self, state: StepState) -> Path:
         log = self.resolver.store.log(state.step.id)

@@ -133,7 +133,7 @@ def _print_json(value: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from trtbuild import api
     from trtbuild.views.progress import Progress
-    from trtbuild.views.result import render_artifacts, render_summary
+    from trtbuild.views.result import artifact_rows, summary
 
     with Progress(sys.stderr, quiet=options.quiet, verbose=options.verbose) as progress:
         result = api.run(
@@ -153,9 +153,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(result.to_json())
     elif result.artifacts:
-        print(render_artifacts(result.artifacts))
+        print(artifact_rows([(found.path, found.bytes, found.verification) for found in result.artifacts]))
     if not options.quiet:
-        print(render_summary(result), file=sys.stderr)
+        print(summary(result.counts(), len(result.left_out)), file=sys.stderr)
     return result.exit_code
 
 

@@ -1,19 +1,16 @@
-"""The plan as a directed acyclic graph: order, ancestors, longest path. The one module that imports networkx.
+"""The plan as a directed acyclic graph: order, cycles, layers. The one module that imports networkx.
 
 networkx has no type stubs, so what it gives is Any; it leaves this module as ids only, but for the graph itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import networkx
 
 from trtbuild.errors import UsageError, did_you_mean
 from trtbuild.plans import Step
-
-# What a step is taken to last while nothing is remembered of it.
-UNKNOWN_SECONDS = 1.0
 
 
 def graph_from_steps(steps: Iterable[Step]) -> networkx.DiGraph:
@@ -43,27 +40,6 @@ def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps, each after what it needs; of those that could come next, the one with the first id does."""
     graph = graph_from_steps(steps)
     return tuple(graph.nodes[id]["step"] for id in networkx.lexicographical_topological_sort(graph))
-
-
-def longest_path(steps: Iterable[Step], seconds: Mapping[str, float]) -> dict[str, float]:
-    """For each step the seconds of the longest chain that begins with it: start the longest first."""
-    graph = graph_from_steps(steps)
-    length: dict[str, float] = {}
-    for id in reversed(list(networkx.topological_sort(graph))):
-        rest = max((length[after] for after in graph.successors(id)), default=0.0)
-        length[id] = seconds.get(id, UNKNOWN_SECONDS) + rest
-    return length
-
-
-def ancestors(steps: Iterable[Step], ids: Iterable[str]) -> set[str]:
-    """Ids of all that these steps need, directly or not. UsageError where there is no such step."""
-    graph = graph_from_steps(steps)
-    found: set[str] = set()
-    for id in ids:
-        if id not in graph:
-            raise UsageError(f"There is no stage `{id}`", hint=did_you_mean(id, graph))
-        found |= networkx.ancestors(graph, id)
-    return found
 
 
 def generations(edges: Iterable[tuple[str, str]], nodes: Iterable[str]) -> list[list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from pathlib import Path
 
 
 @cache
@@ -13,14 +12,14 @@ def has_gpu() -> bool:
     """Whether an NVIDIA driver with a GPU is at hand. `doctor` looks closer."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
-    gpus = Path("/proc/driver/nvidia/gpus")
-    return (gpus.is_dir() and any(gpus.iterdir())) or Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+    gpus = "/proc/driver/nvidia/gpus"
+    return (os.path.isdir(gpus) and bool(os.listdir(gpus))) or _exists("/dev/nvidia0", "/dev/dxg")
 
 
 @cache
 def has_driver() -> bool:
     """Whether an NVIDIA driver is loaded, with or without a GPU that this process may use."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    return _exists("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 
 @cache
@@ -38,7 +37,8 @@ def cpu_capability() -> str:
     same random weights as one without.
     """
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = file.read()
     except OSError:
         return "default"
     return "avx2" if " avx2" in flags else "default"
@@ -52,9 +52,14 @@ def cores() -> int:
 def available_memory() -> int:
     """Bytes that can be had without swapping; a large number where the system does not say."""
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
     except OSError:
         pass
     return 1 << 62
+
+
+def _exists(*paths: str) -> bool:
+    return any(os.path.exists(path) for path in paths)

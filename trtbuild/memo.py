@@ -1,4 +1,4 @@
-"""Plans remembered: a plan is a function of the recipes, this machine and trtbuild, so it is made once.
+"""Plans remembered: a plan is a function of a recipe, this machine and trtbuild, so it is made once.
 
 What makes it cheap: a run with nothing to do reads a plan as JSON, and imports neither pydantic nor networkx.
 """
@@ -6,7 +6,7 @@ What makes it cheap: a run with nothing to do reads a plan as JSON, and imports 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from trtbuild.digest import digest_bytes, digest_value
 from trtbuild.errors import UsageError, did_you_mean
 from trtbuild.files import machine_error, read_json, write_json
 from trtbuild.host import has_gpu, platform
+from trtbuild.merge import chosen, merged
+from trtbuild.places import recipes_in
 from trtbuild.plans import Plan
 from trtbuild.toolchain import toolchain
 from trtbuild.workspace import Workspace
 
-_SOURCES = ("planner.py", "buildable.py", "plans.py", "graph.py", "stages/inputs.py")
+_SOURCES = ("planner.py", "merge.py", "buildable.py", "plans.py", "graph.py", "stages/inputs.py")
 
 
 def recipe_paths(given: Sequence[str]) -> list[Path]:
@@ -27,7 +29,7 @@ def recipe_paths(given: Sequence[str]) -> list[Path]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.glob("*.toml") if p.name != "pyproject.toml")
+            inside = [path / name for name in recipes_in(str(path))]
             if not inside:
                 raise UsageError("The folder holds no recipe", [("folder", name)], "Recipes are *.toml files.")
             found += inside
@@ -40,55 +42,40 @@ def recipe_paths(given: Sequence[str]) -> list[Path]:
 
 
 def plan_for(
-    recipes: Sequence[Path], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()
+    recipes: Mapping[Path, bytes], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()
 ) -> Plan:
-    """The plan of recipes, remembered or made. RecipeError names every mistake of a recipe."""
-    texts = [_read(path) for path in recipes]
-    memory = workspace.cache / "plans-v1" / f"{_identity(recipes, texts, workspace, targets, formats)}.json"
+    """The plan of recipes, given with their content. RecipeError names every mistake of a recipe.
+
+    Each recipe's own plan is remembered or made: an edit of one of many costs no more than planning that one.
+    """
+    plans = [_plan_of(path, text, workspace) for path, text in recipes.items()]
+    return chosen(plans[0] if len(plans) == 1 else merged(plans), targets, formats)
+
+
+def _plan_of(path: Path, text: bytes, workspace: Workspace) -> Plan:
+    memory = workspace.cache / "plans-v1" / f"{_identity(path, text, workspace)}.json"
     remembered = read_json(memory)
     if remembered is not None:
         plan = Plan.from_json(remembered)
         if _files_exist(plan, workspace):
             return plan
-    plan = _make(recipes, texts, workspace, targets, formats)
+    from trtbuild.planner import named_recipe, plan_from_recipe
+
+    plan = plan_from_recipe(named_recipe(path, text), workspace)
     with contextlib.suppress(OSError):
         write_json(memory, plan.to_json())
     return plan
 
 
-def _make(
-    recipes: Sequence[Path],
-    texts: Sequence[bytes],
-    workspace: Workspace,
-    targets: Sequence[str],
-    formats: Sequence[str],
-) -> Plan:
-    from trtbuild.planner import Selection, named_recipe, plan_from_recipes
-
-    named = [named_recipe(path, text) for path, text in zip(recipes, texts, strict=True)]
-    return plan_from_recipes(named, workspace, Selection(tuple(targets), tuple(formats)))
-
-
-def _identity(
-    recipes: Sequence[Path],
-    texts: Sequence[bytes],
-    workspace: Workspace,
-    targets: Sequence[str],
-    formats: Sequence[str],
-) -> str:
+def _identity(path: Path, text: bytes, workspace: Workspace) -> str:
     return digest_value(
         {
             "code": _code(),
             # What lies outside the workspace is named by its absolute path, which another clone's plan must not lend.
             "root": str(workspace.root),
-            "recipes": [
-                [workspace.relative(path.resolve()), digest_bytes(text)]
-                for path, text in zip(recipes, texts, strict=True)
-            ],
+            "recipe": [workspace.relative(path.resolve()), digest_bytes(text)],
             "toolchain": toolchain().versions(toolchain().__slots__),
             "host": [platform(), has_gpu()],
-            "targets": list(targets),
-            "formats": list(formats),
         }
     )
 
@@ -100,11 +87,15 @@ def _code() -> str:
     return digest_value([digest_bytes(file.read_bytes()) for file in files])
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise machine_error("read the recipe", path, error) from error
+def read_recipes(paths: Iterable[Path]) -> dict[Path, bytes]:
+    """The content of recipes. MachineError where one cannot be read."""
+    texts = {}
+    for path in paths:
+        try:
+            texts[path] = path.read_bytes()
+        except OSError as error:
+            raise machine_error("read the recipe", path, error) from error
+    return texts
 
 
 def _files_exist(plan: Plan, workspace: Workspace) -> bool:

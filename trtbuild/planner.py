@@ -1,19 +1,20 @@
-"""Recipes into a plan: every cell of targets x precision x format, the steps it takes, or why it cannot be made here.
+"""A recipe into a plan: every cell of targets x precision x format, the steps it takes, or why it cannot be made here.
 
-Steps that come out the same exist once, whatever target, format or recipe asked for them.
+Steps that come out the same exist once, whatever target or format asked for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trtbuild.buildable import Question, why_not
-from trtbuild.digest import Json, canonical
-from trtbuild.errors import RecipeError, TrtbuildError, UsageError, did_you_mean
+from trtbuild.digest import Json
+from trtbuild.errors import RecipeError, TrtbuildError, did_you_mean
 from trtbuild.graph import ordered
+from trtbuild.merge import FILES, merged
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.recipe import Recipe, recipe_from_text, recipe_from_toml
 from trtbuild.recipe.inputs import Dim, Input
@@ -21,14 +22,6 @@ from trtbuild.recipe.positions import line_of, positions
 from trtbuild.recipe.targets import Target
 from trtbuild.stages.inputs import cast_inputs
 from trtbuild.workspace import Workspace
-
-FILES = {
-    "engine": "model.engine",
-    "exported_program": "model.pt2",
-    "torchscript": "model.ts",
-    "aot_inductor": "model.aoti.pt2",
-    "onnx": "model.onnx",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,62 +46,28 @@ def named_recipe(path: Path, content: bytes) -> Named:
     return Named(path.stem, path.resolve(), str(path), recipe_from_text(text, str(path)), positions(text))
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The part of the matrix that was asked for; empty means all."""
-
-    targets: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ()
-
-    def takes(self, target: str, format: str) -> bool:
-        return (not self.targets or target in self.targets) and (not self.formats or format in self.formats)
-
-
-@dataclass(slots=True)
-class _Steps:
-    """The steps so far, each distinct one once."""
-
-    by_content: dict[str, Step] = field(default_factory=dict)
-
-    def add(self, step: Step) -> str:
-        content = canonical(
-            {"kind": step.kind, "settings": step.settings, "needs": dict(step.needs), "files": dict(step.files)}
-        )
-        known = self.by_content.get(content)
-        if known is None:
-            self.by_content[content] = step
-            return step.id
-        if step.id != known.id and step.id not in known.aliases:
-            self.by_content[content] = replace(known, aliases=(*known.aliases, step.id))
-        return known.id
-
-
-def plan_from_recipes(recipes: Sequence[Named], workspace: Workspace, selection: Selection = Selection()) -> Plan:
-    """The plan of recipes. RecipeError or UsageError where they name files or parts that do not exist."""
-    _check_names(recipes, selection)
-    steps = _Steps()
-    cells: list[Cell] = []
-    for named in recipes:
-        _check_files(named)
-        for target_name, target in named.recipe.targets.items():
-            for precision in target.precision:
-                for format in target.formats:
-                    cells.append(_cell(named, workspace, steps, target_name, target, precision, format))
-    whole = Plan(steps=ordered(steps.by_content.values()), cells=tuple(cells))
-    # Planned whole and then cut: a step has one id however little of the matrix is asked for.
-    chosen = [cell for cell in cells if selection.takes(cell.target, cell.format)]
-    if not chosen:
-        asked = [f"{cell.recipe}/{cell.target}: {cell.format}" for cell in cells]
-        raise UsageError(
-            "Nothing in the recipes is of the target and format asked for",
-            [("in the recipes", "\n".join(dict.fromkeys(asked)))],
-            "--target and --format choose among what the recipes ask for; add the format to `formats` of a target.",
-        )
-    return whole.only(chosen)
+def plan_from_recipe(named: Named, workspace: Workspace) -> Plan:
+    """The plan of a recipe. RecipeError where it names files that do not exist."""
+    _check_files(named)
+    steps: dict[str, Step] = {}
+    cells = [
+        _cell(named, workspace, steps, target_name, target, precision, format)
+        for target_name, target in named.recipe.targets.items()
+        for precision in target.precision
+        for format in target.formats
+    ]
+    # Steps that come out the same, for whatever target or format, become one.
+    return merged([Plan(steps=ordered(steps.values()), cells=tuple(cells))])
 
 
 def _cell(
-    named: Named, workspace: Workspace, steps: _Steps, target_name: str, target: Target, precision: str, format: str
+    named: Named,
+    workspace: Workspace,
+    steps: dict[str, Step],
+    target_name: str,
+    target: Target,
+    precision: str,
+    format: str,
 ) -> Cell:
     name = f"{named.name}/{target_name}/{precision}"
     cell = Cell(named.name, target_name, precision, format, path=f"{name}/{FILES[format]}")
@@ -133,7 +92,7 @@ class _Chain:
 
     named: Named
     workspace: Workspace
-    steps: _Steps
+    steps: dict[str, Step]
     target_name: str
     target: Target
     precision: str
@@ -169,7 +128,8 @@ class _Chain:
             id = f"{self.named.name}/null-{kind}/{tail}"
             settings = {**settings, "stands_for": kind, "writes": writes or "null.json"}
             kind = "null-trace" if kind == "trace" else "null"
-        return self.steps.add(Step(id, kind, settings, needs or {}, files or {}))
+        self.steps[id] = Step(id, kind, settings, needs or {}, files or {})
+        return id
 
     def _trace(self) -> str:
         recipe = self.named.recipe
@@ -284,28 +244,3 @@ def _check_files(named: Named) -> None:
             )
     if mistakes:
         raise RecipeError(mistakes)
-
-
-def _check_names(recipes: Sequence[Named], selection: Selection) -> None:
-    seen: dict[str, Named] = {}
-    for named in recipes:
-        if named.name in seen:
-            raise UsageError(
-                f"Two recipes are called `{named.name}`",
-                [("one", seen[named.name].shown), ("other", named.shown)],
-                "Their artifacts would lie in one folder of dist/: rename one.",
-            )
-        seen[named.name] = named
-    targets = {target for named in recipes for target in named.recipe.targets}
-    for wanted in selection.targets:
-        if wanted not in targets:
-            raise UsageError(
-                f"No recipe has a target `{wanted}`",
-                [("targets", ", ".join(sorted(targets)))],
-                did_you_mean(wanted, targets),
-            )
-    for wanted in selection.formats:
-        if wanted not in FILES:
-            raise UsageError(
-                f"There is no format `{wanted}`", [("formats", ", ".join(FILES))], did_you_mean(wanted, FILES)
-            )

@@ -11,6 +11,9 @@ from typing import Any
 
 from trtbuild.digest import Json
 
+# What a step is taken to last while nothing is remembered of it.
+UNKNOWN_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -87,6 +90,15 @@ class Plan:
             if step.id in wanted:
                 wanted.update(step.needs.values())
         return tuple(step for step in self.steps if step.id in wanted)
+
+    def lengths(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """For each step the seconds of the longest chain that begins with it: start the longest first."""
+        length = dict.fromkeys((step.id for step in self.steps), 0.0)
+        for step in reversed(self.steps):
+            length[step.id] += seconds.get(step.id, UNKNOWN_SECONDS)
+            for need in step.needs.values():
+                length[need] = max(length[need], length[step.id])
+        return length
 
     def buildable(self) -> Iterator[Cell]:
         return (cell for cell in self.cells if not cell.reason)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trtbuild.errors import UsageError
-
-_MARKS = (".git", "pyproject.toml")
+from trtbuild.places import Place, root_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +32,13 @@ class Workspace:
 
 def find_workspace(recipes: Sequence[Path], cache: Path | None = None, dist: Path | None = None) -> Workspace:
     """The workspace of the recipes, which must share one."""
-    roots = {_root_of(recipe.resolve()): recipe for recipe in recipes} or {_root_of(Path.cwd() / "x"): Path()}
+    roots = {root_of(str(recipe.resolve().parent)): recipe for recipe in recipes}
     if len(roots) > 1:
         raise UsageError(
             "The recipes lie in different workspaces",
             [(str(recipe), f"workspace {root}") for root, recipe in roots.items()],
             "Run them one after the other, or move them under one folder with a pyproject.toml.",
         )
-    root = next(iter(roots))
-    chosen = cache or (Path(value) if (value := os.environ.get("TRTBUILD_CACHE")) else root / "cache")
-    return Workspace(root=root, cache=Path(os.path.abspath(chosen)), dist=Path(os.path.abspath(dist or root / "dist")))
-
-
-def _root_of(recipe: Path) -> Path:
-    for folder in recipe.parents:
-        if any((folder / mark).exists() for mark in _MARKS):
-            return folder
-    return recipe.parent
+    root = next(iter(roots), root_of(os.path.realpath(".")))
+    place = Place(root, os.fspath(cache) if cache else None, os.fspath(dist) if dist else None)
+    return Workspace(root=Path(place.root), cache=Path(place.cache), dist=Path(place.dist))

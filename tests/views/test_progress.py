@@ -56,7 +56,6 @@ def lines_that_stay(text: str) -> list[str]:
 
 def test_plain() -> None:
     assert shown(io.StringIO()) == (
-        "cached   resnet/trace/fp32\n"
         "warning: The blob of model.onnx is damaged or gone; it is built again\n"
         "ran      resnet/onnx/fp32                2 min 05 s  as before: stages behind it stay cached\n"
         "failed   resnet/compile/linux/fp32            4.1 s  The model cannot be one engine\n"

@@ -143,6 +143,11 @@ class LocalStore:
             write_json(path, entry.to_json())
         return Entry.from_json(json.loads(json.dumps(entry.to_json(), sort_keys=True)))
 
+    def files_of(self, entry: Entry) -> list[Path]:
+        """The files that an entry needs to be taken: its own, and those of its outputs."""
+        own = self._sharded("entries-v1", entry.key, ".json")
+        return [own, *(self.blob(output.digest) for output in entry.outputs.values())]
+
     # what stages were seen to read
 
     def reads(self, declared: str) -> list[dict[str, Any]]:

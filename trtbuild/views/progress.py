@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Progress:
     """Listens to a run and shows it on a stream. `live` is decided by the stream where it is not given.
 
-    `quiet` shows nothing; `verbose` shows why stages start and, in a terminal, each stage that comes from the cache.
+    `quiet` shows nothing; `verbose` shows why stages start, and each stage that comes from the cache.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Progress:
         if self._view is not None:
             self._view.remove(event.step)
             self._tell_sum()
-        if not cached or self._verbose or not self._live:
+        if not cached or self._verbose:
             self._say(self._line(event))
 
     def _line(self, event: StageEnded) -> str:

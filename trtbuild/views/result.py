@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from trtbuild.api import BuildResult
-    from trtbuild.publish import Artifact
+    from collections.abc import Mapping, Sequence
+
+_ORDER = ("ran", "cached", "failed", "skipped", "pending")
 
 
 def human_bytes(count: int) -> str:
@@ -21,18 +19,15 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} GB"
 
 
-def render_artifacts(artifacts: Sequence[Artifact]) -> str:
+def artifact_rows(artifacts: Sequence[tuple[str, int, str]]) -> str:
     """One line an artifact: path, size, verification."""
-    width = max(len(artifact.path) for artifact in artifacts)
-    return "\n".join(f"{a.path:<{width}}  {human_bytes(a.bytes):>9}  verification {a.verification}" for a in artifacts)
+    width = max(len(path) for path, _, _ in artifacts)
+    return "\n".join(f"{path:<{width}}  {human_bytes(size):>9}  verification {said}" for path, size, said in artifacts)
 
 
-def render_summary(result: BuildResult) -> str:
-    """What became of the stages, in one line."""
-    counts = Counter(str(stage.status) for stage in result.stages)
-    parts = [
-        f"{counts[status]} {status}" for status in ("ran", "cached", "failed", "skipped", "pending") if counts[status]
-    ]
-    if result.left_out:
-        parts.append(f"{len(result.left_out)} left out")
+def summary(counts: Mapping[str, int], left_out: int) -> str:
+    """What became of the stages, by status, and of the cells that this machine cannot build; in one line."""
+    parts = [f"{counts[status]} {status}" for status in _ORDER if counts.get(status)]
+    if left_out:
+        parts.append(f"{left_out} left out")
     return f"stages: {', '.join(parts) or 'none'}"
