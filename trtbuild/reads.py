@@ -5,12 +5,12 @@ The parts of a record that a stage's reads make, each left out where it is empty
 reads          {file: digest of its content, or None where it was opened in vain}
 exists         {path: "file", "folder" or None}, of what was only asked for; of a link also where it points
 listings       {folder: digest of the names in it, or None}
-modules        {"sys.path" or a package: {"in": folders, "asked": names, "found": {name: paths, the first winning}}}
+modules        {"sys.path" or a package: {name: paths}}: where the modules that were asked for lie, the first winning
 distributions  {distribution: version, or None where it was asked for in vain}
 
-Paths are relative to the workspace where they lie inside. Names are asked for by importing them, found or not, so a
-file that would come before the module that was found is seen to appear. What is kept beside the parts under "by", and
-is in no key, says who saw: the kernel, or Python alone, which misses what native code reads.
+Paths are relative to the workspace where they lie inside. Beside them, and in no key, is kept what is needed to look
+again: "searches" says which modules were asked for, found or not, and where, so that a file which would now come first
+is noticed; "by" who saw it all, the kernel, or Python alone, which misses what native code reads.
 """
 
 from __future__ import annotations
@@ -49,16 +49,14 @@ def parts_of(record: Seen) -> dict[str, Any]:
 
 
 def present(seen: Seen, workspace_root: os.PathLike[str] | str, digests: Digests) -> dict[str, Any]:
-    """What the same reads would give now."""
+    """What the same reads would give now. A mere record does not say where modules were looked for: they stay."""
     root = os.fspath(workspace_root)
     installed = distributions()
     now = {
         "reads": {path: digests.of(os.path.join(root, path)) for path in seen["reads"]},
         "exists": {path: state(os.path.join(root, path)) for path in seen.get("exists", ())},
         "listings": {path: listing(root, path) for path in seen.get("listings", ())},
-        "modules": {
-            name: {**search, "found": found(root, name, search)} for name, search in seen.get("modules", {}).items()
-        },
+        "modules": found(root, seen["searches"]) if "searches" in seen else seen.get("modules"),
         "distributions": {name: installed.get(name) for name in seen["distributions"]},
     }
     return parts_of(now)
@@ -70,14 +68,11 @@ def watched_paths(seen: Seen) -> list[str]:
     Two things are not told by paths: the installed distributions, and the value of PYTHONPATH.
     """
     paths = {*seen["reads"], *seen.get("exists", ()), *seen.get("listings", ())}
-    for name, search in seen.get("modules", {}).items():
+    for name, search in seen.get("searches", {}).items():
         paths |= {*_folders(name, search)}
-        # A folder becomes a package, or ceases to be one, by a file inside it.
-        inner = [
-            path for places in search["found"].values() for path in places if "/__init__." in path or path[-1] == "/"
-        ]
-        paths |= {path.rpartition("/")[0] for path in inner}
-    return sorted(paths)
+    places = [path for names in seen.get("modules", {}).values() for places in names.values() for path in places]
+    # A folder becomes a package, or ceases to be one, by a file inside it.
+    return sorted(paths | {path.rpartition("/")[0] for path in places if "/__init__." in path or path[-1] == "/"})
 
 
 def signature(path: str) -> tuple[int, ...] | None:
@@ -108,26 +103,36 @@ def state(path: str) -> str | None:
 
 def listing(root: str, folder: str) -> str | None:
     """The digest of the names in a folder, None where there is no such folder."""
-    names = _names(os.path.join(root, folder))
-    if names is None:
+    kept = names_in(root, folder)
+    if kept is None:
         return None
-    ignored = {"__pycache__", *(_OWN if folder == "." else ())}
-    kept = sorted(name for name in names if name not in ignored and not name.endswith(".pyc"))
     from trtbuild.digest import digest_bytes
 
     return digest_bytes("\0".join(kept).encode(errors="surrogateescape"))
 
 
-def found(root: str, name: str, search: Seen) -> dict[str, list[str]]:
-    """Where each name that was asked for would be found, by name, in the order of the search."""
-    asked = search["asked"].split()
-    places: dict[str, list[str]] = {}
-    for folder in dict.fromkeys(relative(root, path) for path in _folders(name, search)):
-        names = _names(os.path.join(root, folder))
-        for module in asked if names else ():
-            if where := _module_in(os.path.join(root, folder), module, names or frozenset()):
-                places.setdefault(module, []).append(_join(folder, where))
-    return dict(sorted(places.items()))
+def names_in(root: str, folder: str) -> list[str] | None:
+    """The names in a folder that count, sorted; None where there is no such folder."""
+    names = _names(os.path.join(root, folder))
+    if names is None:
+        return None
+    ignored = {"__pycache__", *(_OWN if folder == "." else ())}
+    return sorted(name for name in names if name not in ignored and not name.endswith(".pyc"))
+
+
+def found(root: str, searches: Mapping[str, Seen]) -> dict[str, dict[str, list[str]]]:
+    """Where each name that was asked for would be found, in the order of its search; searches in vain are left out."""
+    everything: dict[str, dict[str, list[str]]] = {}
+    for name, search in searches.items():
+        places = everything.setdefault(name, {})
+        asked = search["asked"].split()
+        for folder in dict.fromkeys(relative(root, path) for path in _folders(name, search)):
+            path = os.path.join(root, folder)
+            names = _names(path) or frozenset()
+            for module in asked if names else ():
+                if where := _module_in(path, module, names):
+                    places.setdefault(module, []).append(_join(folder, where))
+    return {name: dict(sorted(places.items())) for name, places in everything.items() if places}
 
 
 def relative(root: str, path: str) -> str:
