@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtbuild import host
 from trtbuild.build import Build, Options
-from trtbuild.changes import Change, changes
 from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
 from trtbuild.events import Event, Listener, Status
 from trtbuild.memo import plan_for, read_recipes, recipe_paths
@@ -25,6 +24,9 @@ from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore
 from trtbuild.workspace import Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from trtbuild.explain import Decided, Explanation
 
 PathLike = str | os.PathLike[str]
 
@@ -132,12 +134,13 @@ def run(
     cannot build are an error before anything runs, unless `skip_unbuildable`.
     """
     paths = _paths(recipes)
-    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
-    standing = _standing(paths, workspace, targets, formats)
+    standing = _standing(recipes, paths, (targets, formats), cache, dist)
+    workspace = Workspace(*map(Path, (standing.place.root, standing.place.cache, standing.place.dist)))
     again = force or (not skip_unbuildable and any(line["left_out"] for line in standing.lines.values()))
     # A part of the matrix is a part of all recipes: whether there is such a part, they tell together.
     again = again or bool(standing.left and (targets or formats))
-    left = [path for path in paths if again or str(path.resolve()) in standing.left]
+    to_do = set(standing.left)
+    left = [path for path, full in zip(paths, standing.recipes, strict=True) if again or full in to_do]
     settled = [] if again else list(standing.lines.values())
     result = _result_of(settled)
     if not left:
@@ -164,12 +167,20 @@ def run(
     )
 
 
-def _standing(paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Standing:
+def _standing(
+    given: Sequence[PathLike] | PathLike,
+    paths: Sequence[Path],
+    selection: Sequence[Sequence[str]],
+    cache: PathLike | None,
+    dist: PathLike | None,
+) -> Standing:
     """How the recipes stand, as the front door found it or found here."""
+    found = take()
+    if found is not None and found.given == given and not any(selection):
+        return found
+    workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
     place = Place(str(workspace.root), str(workspace.cache), str(workspace.dist))
-    resolved = [str(path.resolve()) for path in paths]
-    found = take(place, resolved) if not targets and not formats else None
-    return found or Standing(place, resolved, (targets, formats))
+    return Standing(place, [os.path.realpath(path) for path in paths], selection)
 
 
 def _settle(session: Session, build: Build, standing: Standing) -> None:
@@ -245,42 +256,44 @@ class Planned:
 
 def preview(session: Session, *, force: bool = False) -> list[Planned]:
     """What `run` would do, asked of the same code; runs nothing."""
-    entries: dict[str, Entry] = {}
     planned = []
-    for step in session.plan.steps:
-        late = [need for need in step.needs.values() if need not in entries]
-        if late:
-            planned.append(Planned(step.id, step.kind, "unknown", f"known when {', '.join(late)} has run"))
-            continue
-        decision = session.resolver.decide(step, {slot: entries[need] for slot, need in step.needs.items()})
-        if decision.entry is not None and not force:
-            entries[step.id] = decision.entry
-            planned.append(Planned(step.id, step.kind, "cached", "", decision.key))
+    for found in _decided(session, force=force):
+        id, kind, decision = found.step.id, found.step.kind, found.decision
+        if decision is None:
+            planned.append(Planned(id, kind, "unknown", f"known when {', '.join(found.late)} has run"))
+        elif decision.entry is not None and not force:
+            planned.append(Planned(id, kind, "cached", "", decision.key))
         else:
-            planned.append(Planned(step.id, step.kind, "run", "--force" if force else decision.reason))
+            planned.append(Planned(id, kind, "run", "--force" if force else decision.reason))
     session.digests.save()
     return planned
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a step ran or would run. `changes` are those between two records of its key inputs."""
+def _decided(session: Session, *, force: bool = False) -> Iterator[Decided]:
+    """The decision on each step, as far as it can be taken before any has run."""
+    from trtbuild.explain import Decided
 
-    id: str
-    action: str
-    verdict: str
-    changes: list[Change]
-
-    def to_json(self) -> dict[str, Any]:
-        found = [{"path": c.path, "kind": c.kind, "before": c.before, "after": c.after} for c in self.changes]
-        return {"id": self.id, "action": self.action, "verdict": self.verdict, "changes": found}
+    resolver = session.resolver
+    entries: dict[str, Entry] = {}
+    for step in session.plan.steps:
+        late = [need for need in step.needs.values() if need not in entries]
+        if late:
+            yield Decided(step, None, late)
+            continue
+        decision = resolver.decide(step, {slot: entries[need] for slot, need in step.needs.items()})
+        if decision.entry is not None and not force:
+            entries[step.id] = decision.entry
+        yield Decided(step, decision)
 
 
 def explain(session: Session, stage: str | None = None) -> list[Explanation]:
-    """Why each step, or the one named, would run next or ran last. UsageError where there is no such step."""
+    """Why each step, or the one named, ran last or would run next. UsageError where there is no such step."""
+    from trtbuild.explain import explanations
+
     wanted = {_step_named(session.plan, stage).id} if stage else {step.id for step in session.plan.steps}
-    planned = {found.id: found for found in preview(session)}
-    return [_explain(session, step, planned) for step in session.plan.steps if step.id in wanted]
+    found = explanations(session.resolver, list(_decided(session)), wanted)
+    session.digests.save()
+    return found
 
 
 def plan_recipes(recipes: Sequence[PathLike] | PathLike, **where: Any) -> list[Planned]:
@@ -299,62 +312,3 @@ def _step_named(plan: Plan, name: str) -> Step:
     if not matching:
         raise UsageError(f"There is no stage `{name}`", [("stages", "\n".join(ids))], did_you_mean(name, ids))
     return plan.step(matching[0])
-
-
-def _explain(session: Session, step: Step, planned: dict[str, Planned]) -> Explanation:
-    history = session.store.history(step.id)
-    action = planned[step.id].action
-    if action == "unknown":
-        return Explanation(step.id, action, f"is not known yet, but {planned[step.id].reason}", [])
-    if action == "run":
-        if history is None:
-            return Explanation(step.id, action, "would run: not built before", [])
-        entries = _entries(session, step)
-        found = changes(history["record"], session.resolver.decide(step, entries).record)
-        verdict = (
-            "would run: these key inputs changed since it last ran"
-            if found
-            else f"would run: {planned[step.id].reason}"
-        )
-        return Explanation(step.id, action, verdict, _with_insides(session, found))
-    before = (history or {}).get("before")
-    if before is None:
-        return Explanation(step.id, action, "is in the cache: none of its key inputs changed since it first ran", [])
-    assert history is not None
-    return Explanation(
-        step.id,
-        action,
-        "is in the cache; before that these key inputs had changed",
-        _with_insides(session, changes(before["record"], history["record"])),
-    )
-
-
-def _with_insides(session: Session, found: list[Change]) -> list[Change]:
-    """Changes of key inputs, each of a program followed by what in the program changed."""
-    return [inside for change in found for inside in [change, *_inside(session, change)]]
-
-
-def _inside(session: Session, change: Change) -> list[Change]:
-    digests = [
-        value for value in (change.before, change.after) if isinstance(value, str) and value.startswith("program-")
-    ]
-    blobs = [session.store.of_meaning(digest) for digest in digests]
-    if len(blobs) < 2 or blobs[0] is None or blobs[1] is None:
-        return []
-    from trtbuild.digests.difference import program_changes
-
-    try:
-        return [replace(one, path=f"  {one.path}") for one in program_changes(blobs[0], blobs[1])]
-    except ValueError:
-        return []
-
-
-def _entries(session: Session, step: Step) -> dict[str, Entry]:
-    """The entries of a step's inputs, all of which are in the cache."""
-    found = {}
-    for slot, need in step.needs.items():
-        maker = session.plan.step(need)
-        entry = session.resolver.decide(maker, _entries(session, maker)).entry
-        assert entry is not None
-        found[slot] = entry
-    return found

@@ -53,7 +53,7 @@ def _answer(arguments: Sequence[str]) -> bool:
     if recipes is None:
         return False
     root = root_of(recipes[0].rpartition("/")[0] or "/")
-    standing = settled.Standing(Place(root, values.get("--cache"), values.get("--dist")), recipes)
+    standing = settled.Standing(Place(root, values.get("--cache"), values.get("--dist")), recipes, given=given)
     if standing.left:
         settled.hand_on(standing)
         return False

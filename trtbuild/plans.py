@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from trtbuild.digest import Json
@@ -64,19 +65,21 @@ class Cell:
         return f"{self.recipe}/{self.target}/{self.precision}/{self.format}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Steps in an order in which each comes after what it needs, and the cells they lead to."""
 
     steps: tuple[Step, ...]
     cells: tuple[Cell, ...]
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each step stands, by id and alias."""
+        return {id: place for place, step in enumerate(self.steps) for id in (*step.aliases, step.id)}
+
     def step(self, id: str) -> Step:
         """The step of an id or alias; KeyError where there is none."""
-        for step in self.steps:
-            if step.id == id or id in step.aliases:
-                return step
-        raise KeyError(id)
+        return self.steps[self._places[id]]
 
     def only(self, cells: Iterable[Cell]) -> Plan:
         """The plan of some of its cells: their steps and what those need."""
@@ -85,11 +88,14 @@ class Plan:
 
     def behind(self, ids: Iterable[str]) -> tuple[Step, ...]:
         """Steps and all that they need, in the plan's order."""
-        wanted = set(ids)
-        for step in reversed(self.steps):
-            if step.id in wanted:
-                wanted.update(step.needs.values())
-        return tuple(step for step in self.steps if step.id in wanted)
+        found: set[int] = set()
+        left = [self._places[id] for id in ids]
+        while left:
+            place = left.pop()
+            if place not in found:
+                found.add(place)
+                left += [self._places[need] for need in self.steps[place].needs.values()]
+        return tuple(self.steps[place] for place in sorted(found))
 
     def lengths(self, seconds: Mapping[str, float]) -> dict[str, float]:
         """For each step the seconds of the longest chain that begins with it: start the longest first."""

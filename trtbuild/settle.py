@@ -45,14 +45,14 @@ def settle(
     for cell in plan.cells:
         cells.setdefault(cell.recipe, []).append(cell)
     for path, text in recipes.items():
-        part = plan.only(cells.get(path.stem, ()))
+        part = plan.only(cells[path.stem])
         if not all(step.id in entries for step in part.steps):
             continue
         with contextlib.suppress(OSError, _Unsettled):
-            lines[str(path.resolve())] = _line(standing, path, text, part, entries, resolver, publish)
+            lines[os.path.realpath(path)] = _line(standing, path, text, part, entries, resolver, publish)
     if lines:
         with contextlib.suppress(OSError, _Unsettled):
-            standing.add(lines, {"signs": {"": _signs(clock, _environment())}})
+            standing.add(lines, _signs(clock, _environment()))
 
 
 class _Unsettled(Exception):
@@ -69,23 +69,26 @@ def _line(
     publish: Publish,
 ) -> dict[str, Any]:
     root, dist = str(resolver.workspace.root), str(resolver.workspace.dist)
-    inputs = {str(path.resolve())}
+    inputs = {os.path.realpath(path)}
     for step in plan.steps:
         inputs |= {os.path.join(root, file) for file in step.files.values()}
         inputs |= _named_by(step, root)
         if seen := parts_of(entries[step.id].record):
             inputs |= {os.path.join(root, file) for file in watched_paths(seen)}
     made = {f"{dist}/{Path(cell.path).parent}/{name}" for cell in plan.buildable() for name in _files(cell, entries)}
-    signs = _by_base(_signs(resolver.digests.clock, inputs | made), standing.place.bases())
+    signs = _signs(resolver.digests.clock, inputs | made)
+    known = _with_digests(signs, resolver)
     # A stat goes through a link, so it does not tell where the link points.
     links = {file: os.readlink(file) for file in sorted(inputs | made) if os.path.islink(file)}
 
     if path.read_bytes() != text or not _decided(plan, entries, resolver):
         raise _Unsettled
     artifacts = publish(plan, entries)
+    if _signs(resolver.digests.clock, inputs | made) != signs:
+        raise _Unsettled
     kept = {file for entry in entries_of(plan, entries) for file in resolver.store.files_of(entry)}
     return {
-        "signs": signs,
+        "signs": _by_base(known, standing.place.bases()),
         "links": links,
         "sizes": {str(file.relative_to(resolver.store.root)): file.stat().st_size for file in sorted(kept)},
         "stages": [[step.id, step.kind, entries[step.id].key] for step in plan.steps],
@@ -135,6 +138,12 @@ def _signs(clock: Clock, paths: Iterable[str]) -> dict[str, Sequence[int] | None
         else:
             raise _Unsettled
     return signs
+
+
+def _with_digests(signs: Mapping[str, Any], resolver: Resolver) -> dict[str, Any]:
+    """Signs of files with the digests of their content: one that was only touched is still known."""
+    digests = {path: resolver.digests.of(path) for path, found in signs.items() if found is not None}
+    return {path: [*found, digests[path]] if digests.get(path) else found for path, found in signs.items()}
 
 
 def _by_base(signs: Mapping[str, Any], bases: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ A run with nothing to do imports this module and little else; no line is ever be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ from trtbuild import __version__, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from trtbuild.places import Place
@@ -34,9 +35,16 @@ _STALE = 2
 class Standing:
     """How the recipes of a run stand: `lines` of those with nothing to do, by path; `left`: all others."""
 
-    __slots__ = ("_count", "_environment", "_file", "left", "lines", "place", "recipes")
+    __slots__ = ("_count", "_environment", "_file", "given", "left", "lines", "place", "recipes")
 
-    def __init__(self, place: Place, recipes: Sequence[str], selection: Sequence[Sequence[str]] = ((), ())) -> None:
+    def __init__(
+        self,
+        place: Place,
+        recipes: Sequence[str],
+        selection: Sequence[Sequence[str]] = ((), ()),
+        given: Sequence[str] = (),
+    ) -> None:
+        self.given = list(given)
         self.place = place
         self.recipes = list(recipes)
         self._environment = _environment(place, selection)
@@ -45,11 +53,19 @@ class Standing:
         known, self._count = self._read()
         bases = place.bases()
         self.lines: dict[str, dict[str, Any]] = {}
+        touched: dict[str, dict[str, Any]] = {}
         for recipe in self.recipes:
             line = _parsed(known[recipe]) if recipe in known else None
-            if line is not None and _settled(line, bases, place.cache):
+            if line is None or not _points(line["links"]) or not _has_sizes(line["sizes"], place.cache):
+                continue
+            if _holds(line["signs"], bases):
                 self.lines[recipe] = line
+            elif (renewed := _renewed(line, bases, place.cache)) is not None:
+                self.lines[recipe] = touched[recipe] = renewed
         self.left = [recipe for recipe in self.recipes if recipe not in self.lines]
+        if touched:
+            with contextlib.suppress(OSError):
+                self.add(touched)
 
     def _read(self) -> tuple[dict[str, bytes], int]:
         """The last line of each recipe, and how many lines there are; nothing where the head does not hold."""
@@ -64,10 +80,10 @@ class Standing:
         known = {parts[1].decode(errors="replace"): row for row in rows[1:] if len(parts := row.split(b"\t", 2)) == 3}
         return known, len(rows)
 
-    def add(self, lines: Mapping[str, Mapping[str, Any]], head: Mapping[str, Any]) -> None:
-        """Write lines by recipe. `head` holds the signs of the environment. OSError where that cannot be."""
+    def add(self, lines: Mapping[str, Mapping[str, Any]], signs: Mapping[str, Any] | None = None) -> None:
+        """Write lines by recipe; `signs` are those of the environment. OSError where it cannot be written."""
         new = b"".join(_row(recipe, line) for recipe, line in lines.items())
-        if self._count and self._count < 100 + _STALE * len(self.recipes):
+        if signs is None or (self._count and self._count < 100 + _STALE * len(self.recipes)):
             with open(self._file, "ab", buffering=0) as file:
                 file.write(new)
             return
@@ -77,7 +93,7 @@ class Standing:
 
         known, _ = self._read()
         kept = b"".join(row + b"\n" for recipe, row in known.items() if recipe not in lines and os.path.exists(recipe))
-        first = _row("", {"environment": self._environment, **head})
+        first = _row("", {"environment": self._environment, "signs": {"": signs}})
         write_whole(Path(self._file), first + kept + new)
 
 
@@ -117,13 +133,35 @@ def _holds(signs: Mapping[str, Mapping[str, Sequence[int] | None]], bases: Mappi
                 if old is None:
                     continue
                 return False
-            if old is None or [new.st_size, new.st_mtime_ns, new.st_ino, new.st_ctime_ns] != old:
+            if old is None or [new.st_size, new.st_mtime_ns, new.st_ino, new.st_ctime_ns] != old[:4]:
                 return False
     return True
 
 
-def _settled(line: Mapping[str, Any], bases: Mapping[str, str], cache: str) -> bool:
-    return _holds(line["signs"], bases) and _points(line["links"]) and _has_sizes(line["sizes"], cache)
+def _renewed(line: dict[str, Any], bases: Mapping[str, str], cache: str) -> dict[str, Any] | None:
+    """A line with the present signs, if the files whose signs differ have the content they had; else None."""
+    from trtbuild.digest import digest_file
+    from trtbuild.signs import Clock, sign
+
+    clock = Clock(cache)
+    signs: dict[str, dict[str, Any]] = {}
+    for base, known in line["signs"].items():
+        signs[base] = dict(known)
+        for name, old in known.items():
+            path = bases[base] + name
+            if _holds({"": {path: old}}, {"": ""}):
+                continue
+            # The fifth part of a sign is the content's digest, where it is a file.
+            if old is None or len(old) < 5:
+                return None
+            try:
+                stat = clock.trusted(path)
+                if stat is None or stat.st_size != old[0] or digest_file(path) != old[4]:
+                    return None
+            except OSError:
+                return None
+            signs[base][name] = [*sign(stat), old[4]]
+    return {**line, "signs": signs}
 
 
 def _points(links: Mapping[str, str]) -> bool:
@@ -149,8 +187,6 @@ def hand_on(standing: Standing) -> None:
     _handed[:] = [standing]
 
 
-def take(place: Place, recipes: Iterable[str]) -> Standing | None:
-    """What the quick look of this process found, once, if it is of the same place and recipes."""
-    standing = _handed.pop() if _handed else None
-    same = standing is not None and standing.recipes == list(recipes) and standing.place.bases() == place.bases()
-    return standing if standing is not None and same and standing.place.cache == place.cache else None
+def take() -> Standing | None:
+    """What the quick look of this process found, once."""
+    return _handed.pop() if _handed else None

@@ -94,16 +94,17 @@ class Digests:
                 return str(known[4])
         # Asked before the file is read: what changes it while it is read then shows in its next sign.
         trusted = self._trusted(name) if large else None
-        from pathlib import Path
-
         from trtbuild.digest import digest_file
-        from trtbuild.files import machine_error
 
         try:
-            digest = digest_file(Path(name))
+            digest = digest_file(name)
         except PermissionError:
             return None
         except OSError as error:
+            from pathlib import Path
+
+            from trtbuild.files import machine_error
+
             raise machine_error("read a file", Path(name), error) from error
         if trusted is not None:
             self._remember(name, trusted, digest)
