@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from trtbuild import host
 from trtbuild.errors import MachineError, StageError, TrtbuildError
@@ -24,6 +24,7 @@ from trtbuild.plans import Plan, Step
 from trtbuild.resolve import Decision, Resolver
 from trtbuild.stages.table import layer_of
 from trtbuild.store.entry import Entry, Output
+from trtbuild.store.locks import Lock
 
 if TYPE_CHECKING:
     from trtbuild.worker.pool import Outcome
@@ -48,7 +49,7 @@ class StepState:
     reason: str = ""
     seconds: float = 0.0
     error: TrtbuildError | None = None
-    lock: BinaryIO | None = None
+    lock: Lock | None = None
     folder: Path | None = None
     started: float = 0.0
 
@@ -92,6 +93,8 @@ class Build:
     _running: dict[Path, StepState] = field(init=False, default_factory=dict)
     _users: dict[str, list[StepState]] = field(init=False, default_factory=dict)
     _memory: int = field(init=False)
+    # Tells the steps that this run did something for from those of others, in what is remembered of them.
+    _begun: int = field(init=False, default_factory=time.time_ns)
     _histories: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
     _lengths: dict[str, float] = field(init=False, default_factory=dict)
 
@@ -160,7 +163,7 @@ class Build:
             state.decision = self.resolver.decide(state.step, self._inputs(state))
             if state.decision.entry is not None and not state.must_run:
                 state.entry = state.decision.entry
-                self._remember(state, state.decision.record, state.decision.key)
+                self._remember(state, state.decision.record, state.decision.key, None)
                 self._end(state, Status.CACHED)
             else:
                 self._ready[state.step.id] = state
@@ -179,7 +182,7 @@ class Build:
             inline = layer_of(state.step.kind, state.step.settings) == "inline"
             if not inline and (slots <= 0 or not self._fits(state, running)):
                 continue
-            if self._damaged_inputs(state):
+            if self._damaged_inputs(state, folder):
                 waiting = _Waiting.FOR_OURS
                 continue
             assert state.decision is not None
@@ -221,14 +224,17 @@ class Build:
             self._histories[id] = self.resolver.store.history(id) or {}
         return self._histories[id]
 
-    def _damaged_inputs(self, state: StepState) -> bool:
-        """Check the blobs that a step is about to read; a damaged one sends its maker back to work."""
+    def _damaged_inputs(self, state: StepState, folder: Path) -> bool:
+        """Check the outputs that a step is about to read; a damaged one sends its maker back to work."""
         damaged = False
+        store = self.resolver.store
         for need in state.step.needs.values():
             maker = self.states[need]
             assert maker.entry is not None
-            if bad := [name for name, output in maker.entry.outputs.items() if not self.resolver.store.intact(output)]:
-                self.listener(Warned(f"The blob of {', '.join(bad)} of {need} is damaged or gone; it is built again"))
+            outputs = maker.entry.outputs
+            if bad := [name for name, output in outputs.items() if store.path_of(output, folder) is None]:
+                blobs = ", ".join(f"{name} ({outputs[name].digest[:12]})" for name in bad)
+                self.listener(Warned(f"The blob of {blobs} of {need} is damaged or gone; it is built again"))
                 self._reset(maker, "its output is damaged or gone")
                 damaged = True
         return damaged
@@ -251,7 +257,7 @@ class Build:
                     "stage": step.kind,
                     "settings": step.settings,
                     "inputs": {
-                        slot: {name: str(store.blob(output.digest)) for name, output in entry.outputs.items()}
+                        slot: {name: str(store.path_of(output, folder)) for name, output in entry.outputs.items()}
                         for slot, entry in inputs.items()
                     },
                     "details": {slot: entry.details for slot, entry in inputs.items()},
@@ -280,6 +286,8 @@ class Build:
             self._store(state, outcome.result, outcome.peak_memory)
         except TrtbuildError as error:
             state.error = error
+            for id in state.step.ids():
+                self.resolver.store.note_failure(id, error.sentence, self._begun)
             self._end(state, Status.FAILED, note=error.sentence)
             if isinstance(error, MachineError):
                 raise
@@ -307,9 +315,20 @@ class Build:
                 "Run the command again.",
             )
         store = self.resolver.store
+        session = state.folder.parent
+        if touched := [
+            slot
+            for slot, entry in inputs.items()
+            if not all(store.untouched(output, session) for output in entry.outputs.values())
+        ]:
+            raise StageError(
+                f"An input of `{state.step.id}` was written to while it ran",
+                [("inputs", ", ".join(f"{slot} ({state.step.needs[slot]})" for slot in touched))],
+                "What it made is not kept. What was damaged is built again by the next run.",
+            )
         outputs: dict[str, Output] = {}
         for name, found in result["outputs"].items():
-            outputs[name] = store.put_blob(state.folder / "out" / name, Output(**found))
+            outputs[name] = store.put_output(state.folder / "out" / name, found, session)
         for name, (slot, original) in result["copies"].items():
             outputs[name] = inputs[slot].outputs[original]
         record = declared
@@ -326,12 +345,13 @@ class Build:
         )
         state.entry = store.put(made)
         state.must_run = ""
-        self._remember(state, record, made.key)
+        self._remember(state, record, made.key, state.reason)
 
-    def _remember(self, state: StepState, record: KeyInputs, key: str) -> None:
+    def _remember(self, state: StepState, record: KeyInputs, key: str, why: str | None) -> None:
         assert state.entry is not None
+        seconds, memory = state.entry.seconds, state.entry.peak_memory
         for id in state.step.ids():
-            self.resolver.store.put_history(id, record, key, state.entry.seconds, state.entry.peak_memory)
+            self.resolver.store.put_history(id, record, key, seconds, memory, run=self._begun, why=why)
 
     def _end(self, state: StepState, status: Status, note: str = "") -> None:
         state.status = status

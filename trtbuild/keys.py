@@ -37,6 +37,12 @@ def key_inputs(
     }
 
 
+def declared_of(record: KeyInputs) -> KeyInputs:
+    """The record without what the stage was seen to read."""
+    declared = ("schema", "kind", "code", "settings", "inputs", "files", "toolchain")
+    return {name: record[name] for name in declared if name in record}
+
+
 def with_reads(
     record: KeyInputs, reads: Mapping[str, str | None], distributions: Mapping[str, str | None]
 ) -> KeyInputs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,11 +131,10 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
-    if not store.intact(output):
-        raise Damaged(step)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        shutil.copyfile(store.blob(output.digest), aside)
+        if not store.write(output, aside):
+            raise Damaged(step)
         aside.replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):

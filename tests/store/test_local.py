@@ -23,7 +23,7 @@ def put(store: LocalStore, data: bytes, canonical: str | None = None, name: str 
     source = store.root / f"incoming-{os.getpid()}-{time.monotonic_ns()}"
     source.write_bytes(data)
     digest = digest_bytes(data)
-    return store.put_blob(source, Output(digest, canonical or f"raw:{digest}", len(data)))
+    return store.put_output(source, {"digest": digest, "canonical": canonical or f"raw:{digest}", "bytes": len(data)})
 
 
 def entry(key: str, **outputs: Output) -> Entry:
@@ -77,7 +77,7 @@ def test_a_damaged_blob_is_found_on_read_and_dropped(tmp_path: Path) -> None:
 def test_a_damaged_entry_is_a_miss(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "cache")
     store.put(entry(KEY, a=put(store, b"one")))
-    path = next((tmp_path / "cache/entries-v1").glob("*/*.json"))
+    path = next((tmp_path / "cache/entries-v2").glob("*/*.json"))
     path.write_text(path.read_text()[:-40])
     assert store.get(KEY) is None
 
@@ -85,9 +85,9 @@ def test_a_damaged_entry_is_a_miss(tmp_path: Path) -> None:
 def test_an_entry_under_another_key_is_a_miss(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "cache")
     store.put(entry(KEY, a=put(store, b"one")))
-    path = next((tmp_path / "cache/entries-v1").glob("*/*.json"))
+    path = next((tmp_path / "cache/entries-v2").glob("*/*.json"))
     other = digest_value("another key")
-    target = tmp_path / "cache/entries-v1" / other[:2] / f"{other}.json"
+    target = tmp_path / "cache/entries-v2" / other[:2] / f"{other}.json"
     target.parent.mkdir(exist_ok=True)
     path.rename(target)
     assert store.get(other) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from trtbuild.digest import digest_file
@@ -16,19 +17,27 @@ from trtbuild.digests import engine, onnx, program
 
 def canonical_digest(path: Path) -> str:
     """The digest of a file's meaning, with its kind and rule: "program-1:<hex>", "engine-1:", "onnx-1:" or "raw:"."""
+    return meaning_of(path) or f"raw:{digest_file(path)}"
+
+
+def meaning_of(path: Path, known: Mapping[tuple[int, int], str] | None = None) -> str | None:
+    """The same, but None where the bytes are all the meaning there is.
+
+    `known` holds digests of stretches of the file, by their first byte and end: they are not digested again.
+    """
     try:
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == engine.MAGIC:
             return f"engine-{engine.VERSION}:{_digest_engine(path)}"
         if magic[:2] == b"PK" and _is_program(path):
-            return f"program-{program.VERSION}:{program.digest_program(path)}"
+            return f"program-{program.VERSION}:{program.digest_program(path, known)}"
         # A model names places in the file of its external data, which is stored by its bytes: the two go together.
         if path.suffix == ".onnx" and not path.with_name(path.name + ".data").exists():
             return f"onnx-{onnx.VERSION}:{onnx.digest_onnx(path)}"
     except ValueError:
         pass
-    return f"raw:{digest_file(path)}"
+    return None
 
 
 def _digest_engine(path: Path) -> str:

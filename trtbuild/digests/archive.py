@@ -58,8 +58,10 @@ class Archive:
     two readers could read as two different things.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: Mapping[tuple[int, int], str] | None = None) -> None:
+        """`known`: digests of stretches of the file, by their first byte and end, that need not be made again."""
         self.path = path
+        self._known = known or {}
         try:
             with zipfile.ZipFile(path) as opened:
                 infos, end = opened.infolist(), opened.start_dir
@@ -149,6 +151,19 @@ class Archive:
         if zlib.crc32(view) != recorded:
             raise ValueError(f"{self.path.name} is damaged: {name} does not match its checksum.")
         return view, recorded
+
+    def digests(self, parts: Mapping[Key, tuple[str, int, int]]) -> dict[Key, str]:
+        """sha256 of stretches of members, each given as the member's name, its first byte and its end."""
+        found: dict[Key, str] = {}
+        views: dict[Key, memoryview] = {}
+        for key, (name, start, stop) in parts.items():
+            at = self._member(name).start
+            if (digest := self._known.get((at + start, at + stop))) is not None:
+                found[key] = digest
+            else:
+                views[key] = self[name][start:stop]
+        self._views += views.values()
+        return found | digest_payloads(views)
 
     def close(self) -> None:
         for view in reversed(self._views):

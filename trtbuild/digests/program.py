@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.digest import Json, digest_value
-from trtbuild.digests.archive import Archive, digest_payloads
+from trtbuild.digests.archive import Archive
 
 VERSION = 1
 
@@ -74,13 +74,13 @@ _TABLES = {
 _SYMBOLIC = {"as_sym_int": "int64", "as_sym_float": "float64", "as_sym_bool": "bool"}
 
 
-def describe_program(path: Path) -> dict[str, Json]:
+def describe_program(path: Path, known: Mapping[tuple[int, int], str] | None = None) -> dict[str, Json]:
     """What `digest_program` digests: per model digests of graph, weights, constants and of each tensor; other members.
 
     {"version", "models": {name: {"graph", "weights": {"digest", "tensors": {name: facts}}, "constants": as weights}},
-    "members": {name: digest}}; the facts of a tensor hold its "digest".
+    "members": {name: digest}}; the facts of a tensor hold its "digest". `known`: digests of stretches of the file.
     """
-    with Archive(path) as archive, _schema_errors(path):
+    with Archive(path, known) as archive, _schema_errors(path):
         used: set[str] = set()
         models: dict[str, Json] = {}
         for name in _models(archive):
@@ -92,13 +92,13 @@ def describe_program(path: Path) -> dict[str, Json]:
                 "constants": _tensors(archive, f"data/constants/{name}_constants_config.json", used),
             }
         used.update(name for name in archive.names if name.startswith(_DROPPED_MEMBERS))
-        others = {name: archive[name] for name in archive.names if name not in used}
-        return {"version": VERSION, "models": models, "members": dict(sorted(digest_payloads(others).items()))}
+        others = {name: (name, 0, len(archive[name])) for name in archive.names if name not in used}
+        return {"version": VERSION, "models": models, "members": dict(sorted(archive.digests(others).items()))}
 
 
-def digest_program(path: Path) -> str:
+def digest_program(path: Path, known: Mapping[tuple[int, int], str] | None = None) -> str:
     """The digest of a saved program's meaning, in hex; ValueError where the file is no program."""
-    return _digest("program", describe_program(path))
+    return _digest("program", describe_program(path, known))
 
 
 def program_signature(path: Path) -> dict[str, Json]:
@@ -172,18 +172,14 @@ def _tensors(archive: Archive, config_name: str, used: set[str]) -> Json:
     for name in sorted(config):
         first.setdefault(members[name], name)
     # Tied weights are hashed once: parts are told apart by member and stretch.
-    parts: dict[tuple[str, int, int], memoryview] = {}
     described: dict[str, dict[str, Any]] = {}
     part_of: dict[str, tuple[str, int, int]] = {}
     for name, entry in sorted(config.items()):
         member = members[name]
-        payload = archive[member]
-        start, stop = _stretch(name, entry, len(payload))
-        part_of[name] = (member, start, stop)
-        parts[part_of[name]] = payload[start:stop]
+        part_of[name] = (member, *_stretch(name, entry, len(archive[member])))
         shared = sharing[member] > 1
         described[name] = {**_facts(entry, shared), "shares_storage_with": first[member] if shared else None}
-    digests = digest_payloads(parts)
+    digests = archive.digests({part: part for part in part_of.values()})
     tensors = {name: {**facts, "digest": digests[part_of[name]]} for name, facts in described.items()}
     return {"digest": _digest("tensors", tensors), "tensors": tensors}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trtbuild.store.layout import is_digest
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -14,6 +16,23 @@ class Output:
     digest: str
     canonical: str
     bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"digest": self.digest, "canonical": self.canonical, "bytes": self.bytes}
+
+    @staticmethod
+    def from_json(data: Any) -> Output:
+        """ValueError where a value is no output."""
+        if not (
+            isinstance(data, dict)
+            and data.keys() == {"digest", "canonical", "bytes"}
+            and is_digest(data["digest"])
+            and isinstance(data["canonical"], str)
+            and type(data["bytes"]) is int
+            and data["bytes"] >= 0
+        ):
+            raise ValueError("this is no output")
+        return Output(**data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +57,22 @@ class Entry:
         return {
             "key": self.key,
             "record": self.record,
-            "outputs": {
-                name: {"digest": o.digest, "canonical": o.canonical, "bytes": o.bytes}
-                for name, o in self.outputs.items()
-            },
+            "outputs": {name: output.to_json() for name, output in self.outputs.items()},
             "details": self.details,
             "seconds": self.seconds,
             "peak_memory": self.peak_memory,
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Entry:
-        outputs = {name: Output(**output) for name, output in data["outputs"].items()}
-        return Entry(**{**data, "outputs": outputs})
+    def from_json(data: Any) -> Entry:
+        """ValueError where a value is no entry."""
+        if not (
+            isinstance(data, dict)
+            and data.keys() == {"key", "record", "outputs", "details", "seconds", "peak_memory"}
+            and is_digest(data["key"])
+            and all(isinstance(data[name], dict) for name in ("record", "outputs", "details"))
+            and type(data["seconds"]) in (int, float)
+            and type(data["peak_memory"]) is int
+        ):
+            raise ValueError("this is no entry")
+        return Entry(**{**data, "outputs": {name: Output.from_json(one) for name, one in data["outputs"].items()}})

@@ -118,19 +118,13 @@ def _prepare_process(folder: Path, workspace: Path) -> None:
 
 def _outputs(out: Path, meaning: bool) -> dict[str, Any]:
     """The files below `out` with their digests; what no other stage reads needs no digest of its meaning."""
-    from trtbuild.digest import digest_file
-    from trtbuild.digests import canonical_digest
+    from trtbuild.digests.outputs import describe_output
 
-    found = {}
-    for path in sorted(out.rglob("*")):
-        if path.is_file():
-            digest = digest_file(path)
-            found[path.relative_to(out).as_posix()] = {
-                "digest": digest,
-                "canonical": canonical_digest(path) if meaning else f"raw:{digest}",
-                "bytes": path.stat().st_size,
-            }
-    return found
+    return {
+        path.relative_to(out).as_posix(): describe_output(path, meaning=meaning)
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _unexpected(error: BaseException) -> dict[str, Any]:
