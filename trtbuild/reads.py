@@ -5,12 +5,13 @@ The parts of a record that a stage's reads make, each left out where it is empty
 reads          {file: digest of its content, or None where it was opened in vain}
 exists         {path: "file", "folder" or None}, of what was only asked for; of a link also where it points
 listings       {folder: digest of the names in it, or None}
-modules        {"sys.path" or a package: {name: paths}}: where the modules that were asked for lie, the first winning
+modules        {"sys.path" or a package: {"in": folders, "found": {name: paths}}}: where modules were looked for, and
+               where those asked for lie, the first winning
 distributions  {distribution: version, or None where it was asked for in vain}
 
-Paths are relative to the workspace where they lie inside. Beside them, and in no key, is kept what is needed to look
-again: "searches" says which modules were asked for, found or not, and where, so that a file which would now come first
-is noticed; "by" who saw it all, the kernel, or Python alone, which misses what native code reads.
+Paths are relative to the workspace where they lie inside. Beside these, and in no key, is kept what is needed to look
+again: "asked" names the modules that were asked for, found or not, so that a file which would now come first is
+noticed; "by" who saw it all, the kernel, or Python alone, which misses what native code reads.
 """
 
 from __future__ import annotations
@@ -49,41 +50,31 @@ def parts_of(record: Seen) -> dict[str, Any]:
 
 
 def present(seen: Seen, workspace_root: os.PathLike[str] | str, digests: Digests) -> dict[str, Any]:
-    """What the same reads would give now. A mere record does not say where modules were looked for: they stay."""
+    """What the same reads would give now. A mere record does not say which modules were asked for: they stay."""
     root = os.fspath(workspace_root)
     installed = distributions()
     now = {
         "reads": {path: digests.of(os.path.join(root, path)) for path in seen["reads"]},
         "exists": {path: state(os.path.join(root, path)) for path in seen.get("exists", ())},
         "listings": {path: listing(root, path) for path in seen.get("listings", ())},
-        "modules": found(root, seen["searches"]) if "searches" in seen else seen.get("modules"),
+        "modules": {name: _again(root, name, search, seen) for name, search in seen.get("modules", {}).items()},
         "distributions": {name: installed.get(name) for name in seen["distributions"]},
     }
     return parts_of(now)
 
 
 def watched_paths(seen: Seen) -> list[str]:
-    """The paths, as recorded, whose signatures together tell that none of it changed: see `signature`.
+    """The paths, as recorded, whose signs together tell that none of it changed.
 
-    Two things are not told by paths: the installed distributions, and the value of PYTHONPATH.
+    A sign is what stat says, and for a link where it points. Two things are not told by paths: the installed distributions, and the value of PYTHONPATH.
     """
     paths = {*seen["reads"], *seen.get("exists", ()), *seen.get("listings", ())}
-    for name, search in seen.get("searches", {}).items():
-        paths |= {*_folders(name, search)}
-    places = [path for names in seen.get("modules", {}).values() for places in names.values() for path in places]
+    modules: list[str] = []
+    for name, search in seen.get("modules", {}).items():
+        paths |= {*_folders(name, search["in"])}
+        modules += [path for places in search["found"].values() for path in places]
     # A folder becomes a package, or ceases to be one, by a file inside it.
-    return sorted(paths | {path.rpartition("/")[0] for path in places if "/__init__." in path or path[-1] == "/"})
-
-
-def signature(path: str) -> tuple[int, ...] | None:
-    """What changes when a file's content, a folder's names or a link's target do; None where nothing is."""
-    try:
-        own = os.lstat(path)
-        stat = os.stat(path) if S_ISLNK(own.st_mode) else own
-    except OSError:
-        return None
-    link = (own.st_mtime_ns, own.st_ino) if S_ISLNK(own.st_mode) else ()
-    return (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns, *link)
+    return sorted(paths | {path.rpartition("/")[0] for path in modules if "/__init__." in path or path[-1] == "/"})
 
 
 def state(path: str) -> str | None:
@@ -120,19 +111,16 @@ def names_in(root: str, folder: str) -> list[str] | None:
     return sorted(name for name in names if name not in ignored and not name.endswith(".pyc"))
 
 
-def found(root: str, searches: Mapping[str, Seen]) -> dict[str, dict[str, list[str]]]:
-    """Where each name that was asked for would be found, in the order of its search; searches in vain are left out."""
-    everything: dict[str, dict[str, list[str]]] = {}
-    for name, search in searches.items():
-        places = everything.setdefault(name, {})
-        asked = search["asked"].split()
-        for folder in dict.fromkeys(relative(root, path) for path in _folders(name, search)):
-            path = os.path.join(root, folder)
-            names = _names(path) or frozenset()
-            for module in asked if names else ():
-                if where := _module_in(path, module, names):
-                    places.setdefault(module, []).append(_join(folder, where))
-    return {name: dict(sorted(places.items())) for name, places in everything.items() if places}
+def found(root: str, search: str, folders: Iterable[str], asked: Iterable[str]) -> dict[str, list[str]]:
+    """Where each of the names that were asked for would be found, in the order of the search."""
+    places: dict[str, list[str]] = {}
+    for folder in dict.fromkeys(relative(root, path) for path in _folders(search, folders)):
+        path = os.path.join(root, folder)
+        names = _names(path) or frozenset()
+        for module in asked if names else ():
+            if where := _module_in(path, module, names):
+                places.setdefault(module, []).append(_join(folder, where))
+    return dict(sorted(places.items()))
 
 
 def relative(root: str, path: str) -> str:
@@ -157,9 +145,15 @@ def holds_distributions(folder: str) -> bool:
     return any(name.endswith(".dist-info") for name in _names(folder or ".") or ())
 
 
-def _folders(name: str, search: Seen) -> Iterator[str]:
-    yield from search["in"]
-    if name == TOP:
+def _again(root: str, name: str, search: Seen, seen: Seen) -> Seen:
+    if "asked" not in seen:
+        return search
+    return {"in": search["in"], "found": found(root, name, search["in"], seen["asked"][name].split())}
+
+
+def _folders(search: str, folders: Iterable[str]) -> Iterator[str]:
+    yield from folders
+    if search == TOP:
         yield from python_path()
 
 
