@@ -185,7 +185,7 @@ def _explain(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([one.to_json() for one in found])
     else:
-        print("\n".join(render_explain(one.id, one.verdict, one.changes) for one in found))
+        print("\n".join(map(render_explain, found)))
     return Exit.DONE
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtbuild.changes import changes
 from trtbuild.errors import UsageError
 from trtbuild.host import cpu_capability
 from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
@@ -98,11 +97,6 @@ class Resolver:
 
     def reason(self, step: Step, record: KeyInputs) -> str:
         """Why a step with this record is not in the store, in a few words."""
-        history = self.store.history(step.id)
-        if history is None:
-            return "not built before"
-        found = changes(history["record"], record)
-        if not found:
-            return "its output is not in the cache any more"
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        return f"{found[0]}{more}"
+        from trtbuild.sides import short_reason
+
+        return short_reason(self.store, self.workspace.root, step, record)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tests.views.plans import left_out
-from trtbuild.changes import changes
-from trtbuild.digest import Json
+from trtbuild.changes import Change
+from trtbuild.explain import Account, Explanation
 from trtbuild.views.plan import PlanRow, render_explain, render_plan
+from trtbuild.words import Told
 
 
 def test_plan() -> None:
@@ -34,21 +35,28 @@ def test_plan_with_nothing_in_it() -> None:
     assert render_plan([], []) == "nothing to do"
 
 
+def told(*words: str) -> Told:
+    return Told(Change("x", 1, 2, "changed", ("x",)), words)
+
+
 def test_explain() -> None:
-    before: dict[str, Json] = {
-        "dims": {"batch": {"opt": 8}},
-        "reads": {"models/resnet.py": "1" * 64, "old.py": "3" * 64},
-    }
-    after: dict[str, Json] = {"dims": {"batch": {"opt": 16}}, "reads": {"models/resnet.py": "2" * 64}, "seed": 1}
-    verdict = "would run: these key inputs changed since it last ran"
-    assert render_explain("resnet/trace/fp32", verdict, changes(before, after)) == (
-        "resnet/trace/fp32 would run: these key inputs changed since it last ran\n"
-        "  dims.batch.opt             8 -> 16\n"
-        '  reads["models/resnet.py"]  111111111111 -> 222222222222\n'
-        '  reads["old.py"]            removed, was 333333333333\n'
-        "  seed                       added 1"
+    ran = Account("ran", "ran, since these key inputs had changed", [told("models/resnet.py: function forward")])
+    would = Account(
+        "run", "would run, since these key inputs changed", [told("dims.batch.opt 8 -> 16"), told("a", "b")]
+    )
+    assert render_explain(Explanation("resnet/trace/fp32", ran, would)) == (
+        "resnet/trace/fp32\n"
+        "  last run: ran, since these key inputs had changed\n"
+        "    models/resnet.py: function forward\n"
+        "  next run: would run, since these key inputs changed\n"
+        "    dims.batch.opt 8 -> 16\n"
+        "    a\n"
+        "    b"
     )
 
 
 def test_explain_without_changes() -> None:
-    assert render_explain("r/trace", "would run: not built before", []) == "r/trace would run: not built before"
+    never, would = Account("never", "not built before"), Account("run", "would run, not built before")
+    assert render_explain(Explanation("r/trace", never, would)) == (
+        "r/trace\n  last run: not built before\n  next run: would run, not built before"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtbuild.errors import StageError, did_you_mean
+from trtbuild.insides import Beside
 from trtbuild.stages.inputs import cast_inputs, dynamic_shapes, example, split, tensors
 from trtbuild.stages.model import build_model
 from trtbuild.stages.user_code import first_lines, user_line
@@ -17,12 +18,16 @@ from trtbuild.worker.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write `program.pt2`. Details: the signature of the program, as `digests.program` reads it."""
+    """Write `program.pt2`.
+
+    Details: the signature of the program, as `digests.program` reads it, and what is inside of the weights' file.
+    """
     import torch
 
     from trtbuild.digests.program import program_signature
 
     settings = job.settings
+    weights = Beside(job.files.get("weights"))
     model = build_model(settings, job.workspace, job.files.get("weights"))
     inputs = cast_inputs(settings["inputs"], settings["cast"])
     args, kwargs = example(inputs, settings["dims"], settings["seed"])
@@ -32,7 +37,7 @@ def run(job: Job) -> dict[str, Any]:
         program = _decompose(program)
     path = job.out / "program.pt2"
     torch.export.save(program, path)
-    return {"signature": program_signature(path)}
+    return {"signature": program_signature(path), "insides": {"files": {"weights": weights.result()}}}
 
 
 def _export(model: Any, args: Any, kwargs: Any, inputs: list[dict[str, Any]], settings: Mapping[str, Any]) -> Any:

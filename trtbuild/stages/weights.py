@@ -9,6 +9,8 @@ from typing import Any
 
 from trtbuild.errors import StageError
 
+# What training scripts put around a state dict.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 6
 
 
@@ -49,7 +51,7 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise _unreadable(path, error) from error
-    for wrapper in ("state_dict", "model_state_dict", "model"):
+    for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict):

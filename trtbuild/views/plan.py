@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trtbuild.changes import Change
 from trtbuild.plans import Cell
 from trtbuild.views.text import aligned
+
+if TYPE_CHECKING:
+    from trtbuild.explain import Explanation
 
 _SUMMARY: dict[str, str] = {"run": "to run", "unknown": "known after these", "cached": "cached", "skipped": "skipped"}
 
@@ -35,9 +38,13 @@ def render_plan(rows: Sequence[PlanRow], cells: Sequence[Cell]) -> str:
     return "\n\n".join([*blocks, _summary(rows, len(left_out))])
 
 
-def render_explain(id: str, verdict: str, changes: Sequence[Change]) -> str:
-    """Why a stage ran or would run, then one line for each key input that changed."""
-    return "\n".join([f"{id} {verdict}", *aligned([(change.path, change.what()) for change in changes])])
+def render_explain(explained: Explanation) -> str:
+    """A stage, and for the last run and the next what was or would be, with a line for each sentence of why."""
+    lines = [explained.id]
+    for name, account in (("last run", explained.last), ("next run", explained.next)):
+        lines.append(f"  {name}: {account.verdict}")
+        lines += [f"    {sentence}" for told in account.changes for sentence in told.words]
+    return "\n".join(lines)
 
 
 def _summary(rows: Sequence[PlanRow], left_out: int) -> str:

@@ -83,10 +83,15 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
 
             watch = Watch(job.workspace, ignore=[folder])
         details = importlib.import_module(kind.module).run(job)
+        reads = watch.finish() if watch else details.pop("reads", None)
+        if reads:
+            from trtbuild.insides import insides_of_reads
+
+            details["insides"] = {**details.get("insides", {}), **insides_of_reads(job.workspace, reads)}
         return {
             "outputs": _outputs(job.out, meaning=not kind.leaf),
             "copies": details.pop("copies", {}),
-            "reads": watch.finish() if watch else details.pop("reads", None),
+            "reads": reads,
             "details": details,
             "seconds": round(time.perf_counter() - started, 3),
         }
