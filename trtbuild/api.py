@@ -153,9 +153,11 @@ def run(
     options = Options(jobs=jobs or default_jobs(), keep_going=keep_going, force=force)
     build = Build(session.plan, session.resolver, options, listener or _silent)
     try:
-        build.run()
-        artifacts = _publish(session, build)
-        _settle(session, build, standing)
+        # From the first entry that is asked for to the last output that is copied: `cache gc` removes none of it.
+        with session.store.in_use():
+            build.run()
+            artifacts = _publish(session, build)
+            _settle(session, build, standing)
     finally:
         session.digests.save()
     known = {stage.key for stage in result.stages}
@@ -194,9 +196,10 @@ def _settle(session: Session, build: Build, standing: Standing) -> None:
 
 def _result_of(lines: Sequence[Mapping[str, Any]]) -> BuildResult:
     """The result of recipes that have nothing to do."""
-    stages = {
-        key: StageResult(id, kind, key, Status.CACHED, 0.0, "") for line in lines for id, kind, key in line["stages"]
-    }
+    stages: dict[str, StageResult] = {}
+    for id, kind, key in (stage for line in lines for stage in line["stages"]):
+        # What several recipes share goes by the name of the first.
+        stages.setdefault(key, StageResult(id, kind, key, Status.CACHED, 0.0, ""))
     artifacts = [Artifact(**found) for line in lines for found in line["artifacts"]]
     return BuildResult(list(stages.values()), artifacts, [Cell(*cell) for line in lines for cell in line["left_out"]])
 

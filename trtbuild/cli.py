@@ -78,10 +78,21 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="one JSON document on stdout")
     inspect.set_defaults(command=_inspect)
 
-    cache = commands.add_parser("cache", help="the store: info, path")
+    cache = commands.add_parser("cache", help="the store: info, gc, verify, path")
     actions = cache.add_subparsers(required=True, metavar="ACTION")
-    for name, text, action in (("info", "counts and sizes", _cache_info), ("path", "where it lies", _cache_path)):
-        _common(actions.add_parser(name, help=text), action)
+    for name, text, action in (
+        ("info", "counts and sizes, and what sharing saves", _cache_info),
+        ("verify", "read all of it, and drop what is damaged so that it is built again", _cache_verify),
+        ("path", "where it lies", _cache_path),
+    ):
+        _store_options(actions.add_parser(name, help=text), action)
+    gc = actions.add_parser(
+        "gc", help="remove what nothing refers to; never what artifacts in dist/ or running builds need"
+    )
+    gc.add_argument("--max-size", type=_size, metavar="20GB", help="remove the least recently used beyond this size")
+    gc.add_argument("--max-age", type=_age, metavar="30d", help="remove what was not used for this long")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be removed, remove nothing")
+    _store_options(gc, _cache_gc)
 
     doctor = commands.add_parser("doctor", help="what this machine can build and run, and what to install for the rest")
     doctor.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -105,10 +116,14 @@ def _recipes(commands: Any, name: str, text: str, command: Command) -> argparse.
 
 
 def _common(parser: argparse.ArgumentParser, command: Command) -> None:
+    parser.add_argument("--dist", metavar="FOLDER", help="where artifacts go (default: dist/ of the workspace)")
+    _store_options(parser, command)
+
+
+def _store_options(parser: argparse.ArgumentParser, command: Command) -> None:
     parser.add_argument(
         "--cache", metavar="FOLDER", help="the store (default: cache/ of the workspace, or TRTBUILD_CACHE)"
     )
-    parser.add_argument("--dist", metavar="FOLDER", help="where artifacts go (default: dist/ of the workspace)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(command=command)
 
@@ -117,6 +132,24 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
     return int(text)
+
+
+def _size(text: str) -> int:
+    from trtbuild.store.limits import bytes_from_text
+
+    try:
+        return bytes_from_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _age(text: str) -> float:
+    from trtbuild.store.limits import seconds_from_text
+
+    try:
+        return seconds_from_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _session(options: argparse.Namespace, recipes: list[str]) -> Any:
@@ -221,16 +254,37 @@ def _store(options: argparse.Namespace) -> Any:
 
 
 def _cache_info(options: argparse.Namespace) -> int:
+    from trtbuild.views.cache import render_info
+
     info = _store(options).info()
     if options.json:
         _print_json(info)
     else:
-        print(
-            "\n".join(
-                f"{name:<8} {value:,}" if isinstance(value, int) else f"{name:<8} {value}"
-                for name, value in info.items()
-            )
-        )
+        print(render_info(info))
+    return Exit.DONE
+
+
+def _cache_gc(options: argparse.Namespace) -> int:
+    from trtbuild.store.gc import collect
+    from trtbuild.views.cache import render_collected
+
+    done = collect(_store(options), max_size=options.max_size, max_age=options.max_age, dry_run=options.dry_run)
+    if options.json:
+        _print_json(done.to_json())
+    else:
+        print(render_collected(done))
+    return Exit.DONE
+
+
+def _cache_verify(options: argparse.Namespace) -> int:
+    from trtbuild.store.verify import verify
+    from trtbuild.views.cache import render_verified
+
+    done = verify(_store(options))
+    if options.json:
+        _print_json(done.to_json())
+    else:
+        print(render_verified(done))
     return Exit.DONE
 
 

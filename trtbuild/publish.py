@@ -59,6 +59,7 @@ def publish(
 ) -> list[Artifact]:
     """Publish every cell whose step has an entry. Damaged where a blob is not what its digest says."""
     artifacts: list[Artifact] = []
+    store.keep_dist(workspace.dist)
     for cells in _by_folder(plan):
         built = [cell for cell in cells if cell.step in entries]
         if built:

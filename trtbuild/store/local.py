@@ -394,7 +394,8 @@ class LocalStore:
     def keep_dist(self, dist: Path) -> None:
         """Keep from now on what the manifests below a folder name, for as long as the folder is there."""
         path = self.root / ROOTS / f"{digest_value(str(dist))}.json"
-        if not path.exists():
+        # From a store that cannot be written to nothing is removed either.
+        if not path.exists() and os.access(self.root, os.W_OK):
             with saying_what("note an output folder", path), self.gate:
                 write_checked(path, {"dist": str(dist)})
 
@@ -422,6 +423,14 @@ class LocalStore:
             shutil.rmtree(folder, ignore_errors=True)
             if alive is not None:
                 alive.close()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A session for a run that perhaps has nothing to write: where the store cannot be written to, none."""
+        with ExitStack() as stack:
+            with suppress(MachineError):
+                stack.enter_context(self.session())
+            yield
 
     def sweep(self) -> list[str]:
         """Remove the folders of runs that were killed; their names. To be called with the lock `sessions`."""
