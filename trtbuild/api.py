@@ -27,6 +27,7 @@ from trtbuild.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
     from trtbuild.explain import Decided, Explanation
+    from trtbuild.reproduce import Check
 
 PathLike = str | os.PathLike[str]
 
@@ -48,12 +49,13 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """How a run ended: its stages, its artifacts, the cells left out, the errors."""
+    """How a run ended: its stages, its artifacts, the cells left out, the errors; how a second build compared."""
 
     stages: list[StageResult]
     artifacts: list[Artifact]
     left_out: list[Cell]
     errors: list[TrtbuildError] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
 
     @property
     def exit_code(self) -> Exit:
@@ -69,6 +71,7 @@ class BuildResult:
             "artifacts": [artifact.to_json() for artifact in self.artifacts],
             "left_out": [{"cell": cell.name, "reason": cell.reason, "hint": cell.hint} for cell in self.left_out],
             "errors": [error.as_json() for error in self.errors],
+            **({"rebuild_check": [check.to_json() for check in self.checks]} if self.checks else {}),
         }
 
 
@@ -124,6 +127,7 @@ def run(
     keep_going: bool = False,
     force: bool = False,
     skip_unbuildable: bool = False,
+    rebuild_check: bool = False,
     cache: PathLike | None = None,
     dist: PathLike | None = None,
     listener: Listener | None = None,
@@ -131,12 +135,15 @@ def run(
     """Build recipes.
 
     Errors of stages are in the result; RecipeError, UsageError and MachineError are raised. Cells that this machine
-    cannot build are an error before anything runs, unless `skip_unbuildable`.
+    cannot build are an error before anything runs, unless `skip_unbuildable`. With `rebuild_check` every stage is then
+    run a second time beside the cache, and compared; one that means something else the second time is an error.
     """
     paths = _paths(recipes)
     standing = _standing(recipes, paths, (targets, formats), cache, dist)
     workspace = Workspace(*map(Path, (standing.place.root, standing.place.cache, standing.place.dist)))
-    again = force or (not skip_unbuildable and any(line["left_out"] for line in standing.lines.values()))
+    again = (
+        force or rebuild_check or (not skip_unbuildable and any(line["left_out"] for line in standing.lines.values()))
+    )
     # A part of the matrix is a part of all recipes: whether there is such a part, they tell together.
     again = again or bool(standing.left and (targets or formats))
     to_do = set(standing.left)
@@ -160,13 +167,36 @@ def run(
             _settle(session, build, standing)
     finally:
         session.digests.save()
+    errors = [state.error for state in build.states.values() if state.error is not None]
+    checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
     known = {stage.key for stage in result.stages}
     return BuildResult(
         [*result.stages, *(stage for stage in _stages(build) if stage.key not in known or stage.status != "cached")],
         [*result.artifacts, *artifacts],
         [*result.left_out, *left_out],
-        [state.error for state in build.states.values() if state.error is not None],
+        [*errors, *_not_reproduced(checks)],
+        checks,
     )
+
+
+def _rebuilt(session: Session, build: Build, options: Options) -> list[Check]:
+    """How a second build compares, once the store is seen to hold the whole first one."""
+    from trtbuild.reproduce import rebuild
+
+    store = session.store
+    entries = _entries_of(build)
+    damaged = [id for id, entry in entries.items() if not all(map(store.intact, entry.outputs.values()))]
+    if damaged:
+        build.rerun(dict.fromkeys(damaged, "its output is damaged or gone"))
+    return rebuild(session.plan, session.resolver, options, build.listener)
+
+
+def _not_reproduced(checks: Sequence[Check]) -> list[TrtbuildError]:
+    if not checks:
+        return []
+    from trtbuild.reproduce import errors_of
+
+    return errors_of(checks)
 
 
 def _standing(

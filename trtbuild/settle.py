@@ -91,7 +91,7 @@ def _line(
         "signs": _by_base(known, standing.place.bases()),
         "links": links,
         "sizes": {str(file.relative_to(resolver.store.root)): file.stat().st_size for file in sorted(kept)},
-        "stages": [[step.id, step.kind, entries[step.id].key] for step in plan.steps],
+        "stages": [[step.id_in(path.stem), step.kind, entries[step.id].key] for step in plan.steps],
         "artifacts": [artifact.to_json() for artifact in artifacts],
         "left_out": [astuple(cell) for cell in plan.cells if cell.reason],
     }
