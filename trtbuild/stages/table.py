@@ -20,8 +20,7 @@ class StageKind:
     `module` has `run(job) -> details`. `layer` is what the process has imported before: `inline` stages touch no
     native code and run in trtbuild's own process. `tools` names the toolchain that enters the key; `sources` the
     files of the stage's own code, which do too. `discovers`: what the stage reads is part of its key; an inline one
-    tells its `reads` itself, among its details. `leaf`: no
-    other stage reads its outputs.
+    tells its `reads` itself, among its details. `leaf`: no other stage reads its outputs, or by their bytes alone.
     """
 
     name: str
@@ -94,8 +93,16 @@ _KINDS = {
             ("stages/cross_compile.py", "stages/whole_engine.py", "stages/placeholders.py", "digests/archive.py"),
             leaf=True,
         ),
-        StageKind("null-trace", "trtbuild.stages.null_trace", "inline", (), ("stages/null_trace.py",), discovers=True),
-        StageKind("null", "trtbuild.stages.null", "inline", (), ("stages/null.py",)),
+        StageKind(
+            "null-trace",
+            "trtbuild.stages.null_trace",
+            "inline",
+            (),
+            ("stages/null_trace.py",),
+            discovers=True,
+            leaf=True,
+        ),
+        StageKind("null", "trtbuild.stages.null", "inline", (), ("stages/null.py",), leaf=True),
     )
 }
 
