@@ -286,8 +286,7 @@ class Build:
             self._store(state, outcome.result, outcome.peak_memory)
         except TrtbuildError as error:
             state.error = error
-            for id in state.step.ids():
-                self.resolver.store.note_failure(id, error.sentence, self._begun)
+            self._note_failure(state, error)
             self._end(state, Status.FAILED, note=error.sentence)
             if isinstance(error, MachineError):
                 raise
@@ -352,6 +351,10 @@ class Build:
         seconds, memory = state.entry.seconds, state.entry.peak_memory
         for id in state.step.ids():
             self.resolver.store.put_history(id, record, key, seconds, memory, run=self._begun, why=why)
+
+    def _note_failure(self, state: StepState, error: TrtbuildError) -> None:
+        for id in state.step.ids():
+            self.resolver.store.note_failure(id, error.sentence, self._begun)
 
     def _end(self, state: StepState, status: Status, note: str = "") -> None:
         state.status = status

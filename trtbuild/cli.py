@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--keep-going", action="store_true", help="after a failure go on with what does not depend on it")
     run.add_argument("--force", action="store_true", help="run every stage again")
     run.add_argument("--skip-unbuildable", action="store_true", help="leave out what this machine cannot build")
+    run.add_argument("--rebuild-check", action="store_true", help="then build all a second time, and compare")
     run.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors and the artifacts")
     run.add_argument("-v", "--verbose", action="store_true", help="show cached stages one by one")
 
@@ -177,6 +178,7 @@ def _run(options: argparse.Namespace) -> int:
             keep_going=options.keep_going,
             force=options.force,
             skip_unbuildable=options.skip_unbuildable,
+            rebuild_check=options.rebuild_check,
             cache=options.cache,
             dist=options.dist,
             listener=progress,
@@ -187,6 +189,10 @@ def _run(options: argparse.Namespace) -> int:
         _print_json(result.to_json())
     elif result.artifacts:
         print(artifact_rows([(found.path, found.bytes, found.verification) for found in result.artifacts]))
+    if result.checks and not options.json:
+        from trtbuild.views.reproduce import render_checks
+
+        print(render_checks(result.checks))
     if not options.quiet:
         print(summary(result.counts(), len(result.left_out)), file=sys.stderr)
     return result.exit_code

@@ -11,9 +11,11 @@ import json
 import math
 import mmap
 import pickle
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ _SHOWN = 4
 _HEADER_LIMIT = 100_000_000
 _PICKLE_LIMIT = 1 << 26
 _METADATA = "__metadata__"
+_DIGITS = re.compile(r"([0-9]+)")
 
 _SAFETENSORS = {
     "BOOL": "bool",
@@ -88,7 +91,7 @@ def _safetensors(path: Path) -> dict[str, str]:
             if name == _METADATA:
                 continue
             try:
-                dtype, shape, (begin, end) = facts["dtype"], list(facts["shape"]), facts["data_offsets"]
+                dtype, shape, (begin, end) = facts["dtype"], list(facts["shape"]), map(index, facts["data_offsets"])
             except (KeyError, TypeError) as error:
                 raise ValueError(f"{path.name} says of {name} what cannot be read.") from error
             if not 0 <= begin <= end <= size - start:
@@ -209,6 +212,7 @@ class _Reader(pickle.Unpickler):
 
 def compared(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """The tensors that differ, in words."""
+    before, after = _ordered(before), _ordered(after)
     common = [name for name in after if name in before and name != _METADATA]
     specs = {name: (before[name].rpartition(" ")[0], after[name].rpartition(" ")[0]) for name in common}
     reshaped = [name for name in common if specs[name][0] != specs[name][1]]
@@ -227,6 +231,16 @@ def compared(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     if not said and before.get(_METADATA) != after.get(_METADATA):
         return ["no tensor, only its metadata"]
     return said or ["no tensor, only the layout of the file"]
+
+
+def _ordered(parts: Mapping[str, str]) -> Mapping[str, str]:
+    """By name, numbers in names as numbers: neither files nor notes keep the order of the model."""
+    return dict(
+        sorted(
+            parts.items(),
+            key=lambda item: [(int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in _DIGITS.split(item[0])],
+        )
+    )
 
 
 def some(names: Sequence[str], noun: str) -> str:
