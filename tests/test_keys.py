@@ -60,9 +60,9 @@ def test_the_key_changes_with_code_inputs_files_reads_and_distributions() -> Non
         key_inputs(step(x=1), "code", (), {"in": "n"}, {"weights": "w"}),
         key_inputs(step(x=1), "code", (), {"in": "m"}, {"weights": "v"}),
         key_inputs(step(x=1), "code", ("torch",), {"in": "m"}, {"weights": "w"}),
-        with_reads(base, {"m.py": "d"}, {}),
-        with_reads(base, {"m.py": None}, {}),
-        with_reads(base, {"m.py": "d"}, {"torchvision": "1"}),
+        with_reads(base, {"reads": {"m.py": "d"}, "distributions": {}}),
+        with_reads(base, {"reads": {"m.py": None}, "distributions": {}}),
+        with_reads(base, {"reads": {"m.py": "d"}, "distributions": {"torchvision": "1"}}),
     ]
     assert len({key_of(record) for record in [base, *others]}) == len(others) + 1
 

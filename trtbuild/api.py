@@ -19,6 +19,7 @@ from trtbuild.places import Place
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.publish import Artifact, Damaged, check_writable, publish
 from trtbuild.resolve import Resolver
+from trtbuild.sandbox import Level, level_of, require
 from trtbuild.settled import Standing, take
 from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry
@@ -84,10 +85,11 @@ class Session:
     digests: Digests
     recipes: Mapping[Path, bytes]
     plan: Plan
+    sandbox: Level
 
     @property
     def resolver(self) -> Resolver:
-        return Resolver(self.store, self.workspace, self.digests)
+        return Resolver(self.store, self.workspace, self.digests, self.sandbox)
 
 
 def open_session(
@@ -97,11 +99,12 @@ def open_session(
     formats: Sequence[str] = (),
     cache: PathLike | None = None,
     dist: PathLike | None = None,
+    sandbox: str | None = None,
 ) -> Session:
     """Read recipes, open the store, make the plan. Raises what is wrong with any of them."""
     paths = _paths(recipes)
     workspace = find_workspace(paths, Path(cache) if cache else None, Path(dist) if dist else None)
-    return _session(paths, workspace, targets, formats)
+    return _session(paths, workspace, targets, formats, level_of(sandbox))
 
 
 def _paths(recipes: Sequence[PathLike] | PathLike) -> list[Path]:
@@ -111,11 +114,13 @@ def _paths(recipes: Sequence[PathLike] | PathLike) -> list[Path]:
     return paths
 
 
-def _session(paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str]) -> Session:
+def _session(
+    paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str], sandbox: Level
+) -> Session:
     store = LocalStore(workspace.cache)
     digests = Digests(workspace.cache / "stat-v1.json")
     texts = read_recipes(paths)
-    return Session(workspace, store, digests, texts, plan_for(texts, workspace, targets, formats))
+    return Session(workspace, store, digests, texts, plan_for(texts, workspace, targets, formats), sandbox)
 
 
 def run(
@@ -128,6 +133,7 @@ def run(
     force: bool = False,
     skip_unbuildable: bool = False,
     rebuild_check: bool = False,
+    sandbox: str | None = None,
     cache: PathLike | None = None,
     dist: PathLike | None = None,
     listener: Listener | None = None,
@@ -138,6 +144,7 @@ def run(
     cannot build are an error before anything runs, unless `skip_unbuildable`. With `rebuild_check` every stage is then
     run a second time beside the cache, and compared; one that means something else the second time is an error.
     """
+    level = level_of(sandbox)
     paths = _paths(recipes)
     standing = _standing(recipes, paths, (targets, formats), cache, dist)
     workspace = Workspace(*map(Path, (standing.place.root, standing.place.cache, standing.place.dist)))
@@ -152,7 +159,8 @@ def run(
     result = _result_of(settled)
     if not left:
         return result
-    session = _session(left, workspace, targets, formats)
+    require(level)
+    session = _session(left, workspace, targets, formats, level)
     left_out = [cell for cell in session.plan.cells if cell.reason]
     if left_out and not skip_unbuildable:
         raise unbuildable(left_out)
@@ -164,7 +172,9 @@ def run(
         with session.store.in_use():
             build.run()
             artifacts = _publish(session, build)
-            _settle(session, build, standing)
+            # What was seen without the kernel must not answer for runs that see with it.
+            if level is not Level.OFF:
+                _settle(session, build, standing)
     finally:
         session.digests.save()
     errors = [state.error for state in build.states.values() if state.error is not None]

@@ -263,6 +263,7 @@ class Build:
                     "details": {slot: entry.details for slot, entry in inputs.items()},
                     "files": {slot: str(workspace / path) for slot, path in step.files.items()},
                     "workspace": str(workspace),
+                    "sandbox": self.resolver.sandbox,
                 },
             )
         state.reason = state.must_run or state.decision.reason
@@ -283,6 +284,8 @@ class Build:
                 raise _crashed(state.step.id, outcome.status, log)
             if "error" in outcome.result:
                 raise _reported(state.step.id, outcome.result["error"], log)
+            if warning := outcome.result.get("warning"):
+                self.listener(Warned(f"{state.step.id}: {warning}"))
             self._store(state, outcome.result, outcome.peak_memory)
         except TrtbuildError as error:
             state.error = error
@@ -332,7 +335,7 @@ class Build:
             outputs[name] = inputs[slot].outputs[original]
         record = declared
         if reads := result["reads"]:
-            record = with_reads(declared, reads["files"], reads["distributions"])
+            record = with_reads(declared, reads)
             store.put_reads(key_of(declared), reads)
         made = Entry(
             key=key_of(record),

@@ -11,9 +11,10 @@ from typing import Any
 
 from trtbuild.digest import Json, digest_value
 from trtbuild.plans import Step
+from trtbuild.reads import parts_of
 from trtbuild.toolchain import toolchain
 
-SCHEMA = 1
+SCHEMA = 2
 
 KeyInputs = dict[str, Any]
 
@@ -43,11 +44,9 @@ def declared_of(record: KeyInputs) -> KeyInputs:
     return {name: record[name] for name in declared if name in record}
 
 
-def with_reads(
-    record: KeyInputs, reads: Mapping[str, str | None], distributions: Mapping[str, str | None]
-) -> KeyInputs:
-    """The record completed by what the stage was seen to read: file digests (None: looked for and absent)."""
-    return {**record, "reads": dict(reads), "distributions": dict(distributions)}
+def with_reads(record: KeyInputs, seen: Mapping[str, Any]) -> KeyInputs:
+    """The record completed by what the stage was seen to read (see `reads`)."""
+    return {**record, **parts_of(seen)}
 
 
 def key_of(record: KeyInputs) -> str:

@@ -38,6 +38,8 @@ TOP = "sys.path"
 Seen = Mapping[str, Any]
 
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)
+# The folder that trtbuild lies in: where it is not installed, workers have it in their PYTHONPATH.
+PACKAGE = os.path.abspath(f"{__file__}/../..")
 # What trtbuild itself puts into a workspace, which is no more the user's there than a cache of bytecode is.
 _OWN = ("cache", "dist")
 
@@ -66,7 +68,8 @@ def present(seen: Seen, workspace_root: os.PathLike[str] | str, digests: Digests
 def watched_paths(seen: Seen) -> list[str]:
     """The paths, as recorded, whose signs together tell that none of it changed.
 
-    A sign is what stat says, and for a link where it points. Two things are not told by paths: the installed distributions, and the value of PYTHONPATH.
+    A sign is what stat says, and for a link where it points. Two things are not told by paths: the installed
+    distributions, and the value of PYTHONPATH.
     """
     paths = {*seen["reads"], *seen.get("exists", ()), *seen.get("listings", ())}
     modules: list[str] = []
@@ -135,9 +138,8 @@ def python_path() -> tuple[str, ...]:
 
 @cache
 def _python_path(value: str) -> tuple[str, ...]:
-    own = os.path.abspath(f"{__file__}/../..")
     given = [os.path.abspath(entry) for entry in value.split(os.pathsep) if entry]
-    return tuple(dict.fromkeys(entry for entry in given if entry != own and not holds_distributions(entry)))
+    return tuple(dict.fromkeys(entry for entry in given if entry != PACKAGE and not holds_distributions(entry)))
 
 
 def holds_distributions(folder: str) -> bool:

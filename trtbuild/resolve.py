@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import UsageError
 from trtbuild.host import cpu_capability
 from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
 from trtbuild.plans import Step
+from trtbuild.reads import parts_of, present
+from trtbuild.sandbox import Level, still_good
 from trtbuild.signs import Digests
 from trtbuild.stages.table import code_of, stage_kind, tools_of
 from trtbuild.store.entry import Entry
 from trtbuild.store.local import LocalStore
-from trtbuild.toolchain import distributions
 from trtbuild.workspace import Workspace
 
 
@@ -37,10 +37,11 @@ class Decision:
 class Resolver:
     """Decides from the store, the files and the toolchain; asks nothing of stages."""
 
-    def __init__(self, store: LocalStore, workspace: Workspace, digests: Digests) -> None:
+    def __init__(self, store: LocalStore, workspace: Workspace, digests: Digests, sandbox: Level = Level.AUDIT) -> None:
         self.store = store
         self.workspace = workspace
         self.digests = digests
+        self.sandbox = sandbox
 
     def decide(self, step: Step, inputs: Mapping[str, Entry]) -> Decision:
         """Decide a step whose inputs are these entries, by slot. UsageError where a declared file is absent."""
@@ -49,16 +50,14 @@ class Resolver:
             return self._by_key(step, declared, declared)
         newest: KeyInputs | None = None
         for seen in self.store.reads(key_of(declared)):
-            record = with_reads(declared, seen["files"], seen["distributions"])
-            present = self._present(declared, seen)
-            if present == record:
+            record = with_reads(declared, seen)
+            now = self._present(declared, seen)
+            if now == record and still_good(seen.get("by"), self.sandbox):
                 return self._by_key(step, declared, record)
-            newest = newest or present
+            newest = newest or now
         # Seen before in another state, or under other settings: the last record says what it read.
-        if newest is None and (history := self.store.history(step.id)) and "reads" in history["record"]:
-            newest = self._present(
-                declared, {"files": history["record"]["reads"], "distributions": history["record"]["distributions"]}
-            )
+        if newest is None and (history := self.store.history(step.id)) and (seen := parts_of(history["record"])):
+            newest = self._present(declared, seen)
         record = newest or declared
         return Decision(declared, record, key_of(record), None, self.reason(step, record))
 
@@ -86,9 +85,7 @@ class Resolver:
 
     def _present(self, declared: KeyInputs, seen: Mapping[str, Any]) -> KeyInputs:
         """The record as it would be if the stage read the same files and packages now."""
-        files = {path: self.digests.of(self.workspace.root / Path(path)) for path in seen["files"]}
-        installed = distributions()
-        return with_reads(declared, files, {name: installed.get(name) for name in seen["distributions"]})
+        return with_reads(declared, present(seen, self.workspace.root, self.digests))
 
     def _by_key(self, step: Step, declared: KeyInputs, record: KeyInputs) -> Decision:
         key = key_of(record)

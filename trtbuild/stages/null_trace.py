@@ -33,4 +33,4 @@ def run(job: Job) -> dict[str, Any]:
     files = {slot: path.read_text() for slot, path in job.files.items()}
     text = canonical({"settings": dict(job.settings), "read": texts, "files": files})
     (job.out / str(job.settings["writes"])).write_text(text)
-    return {"reads": {"files": dict(sorted(digests.items())), "distributions": {}}}
+    return {"reads": {"reads": dict(sorted(digests.items())), "distributions": {}, "by": "kernel"}}

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -20,10 +21,13 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtbuild.errors import TrtbuildError
 from trtbuild.files import NO_SPACE, write_json
+
+if TYPE_CHECKING:
+    from trtbuild.worker.guard import Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,19 @@ class Job:
 
 def main(folder_name: str) -> int:
     """Run the job of a folder in this process, which is its own. Returns the exit code."""
+    from trtbuild.stages.table import stage_kind
+    from trtbuild.worker.guard import enter
+
     folder = Path(folder_name)
     data = json.loads((folder / "job.json").read_bytes())
-    _prepare_process(folder, Path(data["workspace"]))
-    result = perform(folder, data)
+    try:
+        guard = enter(folder, data, stage_kind(data["stage"]).discovers)
+        # The process that watches stays as small as it is: what follows is the child's alone.
+        gc.enable()
+        _prepare_process(folder, Path(data["workspace"]))
+        result = perform(folder, data, guard)
+    except TrtbuildError as error:
+        result = {"error": {**error.as_json(), "facts": error.facts}}
     print(result.get("error", {}).get("traceback", ""), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -69,8 +82,8 @@ def main(folder_name: str) -> int:
     return 0
 
 
-def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a job in this process and return its result, errors included."""
+def perform(folder: Path, data: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
+    """Run a job in this process and return its result, errors included; `guard` is what the process stands under."""
     from trtbuild.stages.table import stage_kind
 
     kind = stage_kind(data["stage"])
@@ -78,11 +91,13 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         watch = None
-        if kind.discovers and kind.layer != "inline":
+        if kind.discovers and guard is not None:
             from trtbuild.worker.watch import Watch
 
-            watch = Watch(job.workspace, ignore=[folder])
+            watch = Watch(guard.owner, guard.observer, declared=job.files.values())
         details = importlib.import_module(kind.module).run(job)
+        if guard is not None:
+            guard.check()
         reads = watch.finish() if watch else details.pop("reads", None)
         if reads:
             from trtbuild.insides import insides_of_reads
@@ -94,13 +109,12 @@ def perform(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
             "reads": reads,
             "details": details,
             "seconds": round(time.perf_counter() - started, 3),
+            "warning": guard.warning if guard is not None else "",
         }
-    except TrtbuildError as error:
-        return {"error": {**error.as_json(), "facts": error.facts}}
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return {"error": _unexpected(error)}
+        return {"error": _told(error, guard)}
 
 
 def _prepare_process(folder: Path, workspace: Path) -> None:
@@ -115,6 +129,8 @@ def _prepare_process(folder: Path, workspace: Path) -> None:
     faulthandler.enable(2, all_threads=False)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["TMPDIR"] = str(folder / "tmp")
+    # Importing torch has set it to a folder that all users' processes share, and that it looks into while it traces.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "tmp" / "inductor")
     import tempfile
 
     tempfile.tempdir = None
@@ -130,6 +146,20 @@ def _outputs(out: Path, meaning: bool) -> dict[str, Any]:
         for path in sorted(out.rglob("*"))
         if path.is_file()
     }
+
+
+def _told(error: BaseException, guard: Guard | None) -> dict[str, Any]:
+    """An error of a stage in words. What the sandbox refused comes first: libraries name it badly or not at all."""
+    try:
+        if guard is not None:
+            guard.check()
+    except TrtbuildError as refused:
+        said = error.sentence if isinstance(error, TrtbuildError) else f"{type(error).__name__}: {error}"
+        facts = refused.facts if error.args == refused.args else [*refused.facts, ("the stage then said", said)]
+        return {**refused.as_json(), "facts": facts}
+    if isinstance(error, TrtbuildError):
+        return {**error.as_json(), "facts": error.facts}
+    return _unexpected(error)
 
 
 def _unexpected(error: BaseException) -> dict[str, Any]:

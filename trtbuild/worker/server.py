@@ -91,6 +91,9 @@ def _import_torch() -> None:
     import torch._dynamo
     import torch.export
 
+    # What every job begins with.
+    from trtbuild.worker import guard, job, watch  # noqa: F401
+
     # A parallel operation before a fork would leave the child waiting for threads that it does not have.
     torch.set_num_threads(1)
 
@@ -184,7 +187,6 @@ def _fork(control: socket.socket, folder: str) -> int:
         control.close()
         os.setpgid(0, 0)
         die_with_parent()
-        gc.enable()
         from trtbuild.worker import job
 
         os._exit(job.main(folder))

@@ -1,140 +1,175 @@
-"""What a stage really read: the user's Python files, data files, and installed distributions.
+"""What a stage really read: files, what it asked of others, folders it listed, modules, installed distributions.
 
-An audit hook sees every file that Python opens; modules tell their source files. Files of Python itself, of installed
-packages and of the system are covered by the versions of the distributions that were imported. Not seen: files opened
-by native code (safetensors, memory maps) unless they are declared in the recipe, and files that were only stat-ed.
+Files are seen by an `Observer` at the kernel, or where there is none by an audit hook, which sees those that Python
+opens and no others. Modules, and who listed a folder, only Python can tell. What belongs to Python itself, to installed
+packages and to the system is covered by the versions of the distributions that were imported.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import importlib.util
+import importlib
 import os
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable
+from importlib.util import source_from_cache
 from pathlib import Path
 from typing import Any
 
+from trtbuild import reads
 from trtbuild.digest import digest_file
 from trtbuild.errors import StageError
 from trtbuild.toolchain import distributions, normal_name
+from trtbuild.worker.imports import Imports
+from trtbuild.worker.observe import Facts, Observer, sign
+from trtbuild.worker.ownership import Ownership
 
-_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev", "/run", "/opt/nvidia")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+# The folders of sys.path are listed for modules, and for the metadata of distributions.
+_IMPORT_SYSTEM = ("<frozen importlib.", f"{Path(importlib.__file__).parent}/")
 
 
 class Watch:
     """Starts to watch when made; an audit hook cannot be taken off, so one process watches one stage."""
 
-    def __init__(self, workspace: Path, ignore: Iterable[Path]) -> None:
-        self._workspace = workspace
-        packages = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-        packages |= {*site.getsitepackages(), site.getusersitepackages(), sys.prefix, sys.base_prefix}
-        packages |= {folder for folder in sys.path if _holds_distributions(folder)}
-        packages.add(str(Path(__file__).parents[1]))
-        self._root = os.path.realpath(workspace).rstrip("/") + "/"
-        self._foreign = tuple(os.path.realpath(p).rstrip("/") + "/" for p in {*packages, *_SYSTEM, *map(str, ignore)})
-        # A workspace may itself lie in such a folder (/usr/src/app); then only those inside it are not the user's.
-        self._foreign_inside = tuple(
-            folder for folder in self._foreign if folder.startswith(self._root) and folder != self._root
-        )
-        self._opened: dict[str, tuple[int, int] | None] = {}
-        self._names: set[str] = set()
-        self._known_modules = set(sys.modules)
-        self._import = builtins.__import__
-        builtins.__import__ = self._imported
+    def __init__(self, owner: Ownership, observer: Observer | None = None, declared: Iterable[Path] = ()) -> None:
+        self._owner = owner
+        # Those of the recipe are in the key as such.
+        self._declared = {os.path.abspath(path) for path in declared}
+        self._observer = observer
+        self._facts = Facts()
+        self._listed: set[str] = set()
+        self._imports = Imports(owner)
+        self._on = True
         sys.addaudithook(self._audit)
 
     def finish(self) -> dict[str, Any]:
-        """{"files": {path: digest or None}, "distributions": {name: version}}.
+        """What was read, as `reads` has it.
 
-        Raises StageError where a file changed while the stage ran: its output belongs to no state of the sources.
+        StageError where a file changed while the stage ran: its output belongs to no state of the sources.
         """
-        builtins.__import__ = self._import
-        opened, self._opened = dict(self._opened), {}
-        for name, module in list(sys.modules.items()):
-            source = getattr(module, "__file__", None)
-            if name not in self._known_modules and isinstance(source, str) and (path := self._ours(source)):
-                opened.setdefault(path, _sign(path))
+        self._on = False
+        self._imports.end()
+        facts = self._observer.facts() if self._observer else self._facts
+        if facts.trouble:
+            raise StageError(
+                "What the stage read could not be told",
+                [("reason", facts.trouble)],
+                "Run again; with --sandbox off only files that Python opens are told.",
+            )
+        for name in self._imports.loaded():
+            source = getattr(sys.modules.get(name), "__file__", None)
+            if isinstance(source, str) and not source.endswith(".pyc"):
+                path = os.path.abspath(source)
+                if self._owner.theirs(path):
+                    facts.opened.setdefault(path, sign(path))
+        files = {path: digest for path, digest in self._files(facts).items() if path not in self._declared}
+        modules, asked = self._imports.searches()
+        seen = {
+            "reads": {self._owner.relative(path): digest for path, digest in sorted(files.items())},
+            "exists": self._existing(facts, files),
+            "listings": self._listings(facts),
+            "modules": modules,
+            "distributions": self._distributions(),
+        }
+        return {**reads.parts_of(seen), "asked": asked, "by": "kernel" if self._observer else "python"}
+
+    def _files(self, facts: Facts) -> dict[str, str | None]:
         files: dict[str, str | None] = {}
-        for path, sign in sorted(opened.items()):
-            if _sign(path) != sign:
-                raise StageError(
-                    "A file changed while the stage read it",
-                    [("file", path)],
-                    "Run the command again.",
-                )
-            files[self._relative(path)] = digest_file(Path(path)) if sign is not None else None
-        return {"files": files, "distributions": self._distributions()}
+        for path, first in sorted(facts.opened.items()):
+            now = sign(path)
+            if path in facts.born or (path in facts.both and now != first):
+                # The stage's own: what it left behind is read the next time, what it removed is not.
+                if now is None or path in facts.both:
+                    continue
+            elif first is None and path in facts.changed:
+                files[path] = None
+                continue
+            elif now != first:
+                raise StageError("A file changed while the stage read it", [("file", path)], "Run the command again.")
+            files[path] = _digest(path) if now is not None else None
+        return files
+
+    def _existing(self, facts: Facts, files: dict[str, str | None]) -> dict[str, str | None]:
+        """What was asked for and is not told by anything else that was seen."""
+        told = {parent for path, found in (files | facts.asked).items() if found for parent in _parents(path)}
+        kept: dict[str, str | None] = {}
+        for path, found in sorted(facts.asked.items()):
+            temporary = found is None and path in facts.changed and reads.state(path) is None
+            # The names that Python gives to code without a file are looked for as if they were files.
+            unnamed = path.rpartition("/")[2].startswith("<")
+            there = found == "folder" and (path in told or self._owner.always_there(path))
+            told_else = path in files or path in self._declared or self._imports.covers(path)
+            if not (told_else or temporary or unnamed or there):
+                kept[self._owner.relative(path)] = found
+        return kept
+
+    def _listings(self, facts: Facts) -> dict[str, str | None]:
+        listed = {
+            path: digest
+            for path, (digest, count) in facts.listed.items()
+            if path in self._listed or count > self._imports.listed(path)
+        }
+        return {self._owner.relative(path): digest for path, digest in sorted(listed.items())}
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "open":
-            target, _, flags = args
-            if isinstance(flags, int) and flags & _WRITING:
-                return
-            with contextlib.suppress(Exception):
-                self._note(target)
-        elif event in ("ctypes.dlopen", "sqlite3.connect") and args and args[0]:
-            with contextlib.suppress(Exception):
-                self._note(args[0])
+        if not self._on:
+            return
+        with contextlib.suppress(Exception):
+            if event in ("os.listdir", "os.scandir"):
+                self._note_listing(args[0], sys._getframe(1).f_code.co_filename)
+            elif self._observer is None and event in ("open", "ctypes.dlopen", "sqlite3.connect") and args[0]:
+                writing = event == "open" and isinstance(args[2], int) and args[2] & _WRITING
+                if not writing:
+                    self._note_open(args[0])
 
-    def _note(self, target: Any) -> None:
-        if isinstance(target, int):
-            target = os.readlink(f"/proc/self/fd/{target}")
-        name = os.fsdecode(target)
-        if name.endswith(".pyc"):
+    def _note_open(self, target: Any) -> None:
+        path = _path(target)
+        if not self._owner.theirs(path):
+            return
+        if path.endswith(".pyc"):
             # A fresh .pyc is opened in place of the source that it stands for.
-            name = importlib.util.source_from_cache(name)
-        path = self._ours(name)
-        if path and path not in self._opened and not os.path.isdir(path):
-            self._opened[path] = _sign(path)
+            path = source_from_cache(path)
+        if path not in self._facts.opened and not os.path.isdir(path):
+            self._facts.opened[path] = sign(path)
 
-    def _ours(self, name: str) -> str | None:
-        """The absolute path of a file that is the user's. A link is kept as such: it may come to point elsewhere."""
-        real = os.path.realpath(name)
-        foreign = real.startswith(self._foreign_inside if real.startswith(self._root) else self._foreign)
-        # Metadata of distributions, also of those installed for editing: their versions are in the record.
-        return None if foreign or ".egg-info/" in real or ".dist-info/" in real else os.path.abspath(name)
-
-    def _relative(self, path: str) -> str:
-        for root in (os.path.abspath(self._workspace) + "/", self._root):
-            if path.startswith(root):
-                return path.removeprefix(root)
-        return path
-
-    def _imported(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        if level == 0:
-            self._names.add(name.partition(".")[0])
-        return self._import(name, globals, locals, fromlist, level)
+    def _note_listing(self, target: Any, caller: str) -> None:
+        folder = _path(target if target is not None else ".")
+        if caller.startswith(_IMPORT_SYSTEM):
+            self._imports.note_listing(folder)
+        elif self._owner.theirs(folder):
+            self._listed.add(folder)
+            if self._observer is None and folder not in self._facts.listed:
+                digest = reads.listing(self._owner.root, self._owner.relative(folder))
+                self._facts.listed[folder] = digest, 1
 
     def _distributions(self) -> dict[str, str | None]:
         from importlib.metadata import packages_distributions
 
+        names = self._imports.names
         installed = distributions()
         owners = packages_distributions()
-        # Not every import goes through the hook: those by importlib and relative ones are told by what they loaded.
-        used = self._names | {name.partition(".")[0] for name in set(sys.modules) - self._known_modules}
-        names = {normal_name(owner) for name in used for owner in owners.get(name, ())}
+        # Not every import goes through a statement: those by importlib and relative ones are told by what they loaded.
+        used = names | {name.partition(".")[0] for name in self._imports.loaded()}
+        owning = {normal_name(owner) for name in used for owner in owners.get(name, ())}
         # Asked for in vain: a later installation may change what the model does.
-        absent = {normal_name(name) for name in self._names if name not in sys.modules and name not in owners}
-        found = {name: installed.get(name) for name in sorted(names | absent)}
+        absent = {normal_name(name) for name in names if name not in sys.modules and name not in owners}
+        found = {name: installed.get(name) for name in sorted(owning | absent)}
         return {name: version for name, version in found.items() if name != "trtbuild" and (version or name in absent)}
 
 
-def _holds_distributions(folder: str) -> bool:
-    """Whether a folder of sys.path is one that packages are installed into, wherever it lies."""
-    try:
-        return any(name.endswith(".dist-info") for name in os.listdir(folder or "."))
-    except OSError:
-        return False
+def _path(target: Any) -> str:
+    if isinstance(target, int):
+        target = os.readlink(f"/proc/self/fd/{target}")
+    return os.path.abspath(os.fsdecode(target))
 
 
-def _sign(path: str) -> tuple[int, int] | None:
+def _digest(path: str) -> str | None:
     try:
-        stat = os.stat(path)
-    except OSError:
+        return digest_file(Path(path))
+    except PermissionError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+
+
+def _parents(path: str) -> list[str]:
+    return [str(parent) for parent in Path(path).parents]
