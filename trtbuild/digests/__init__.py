@@ -29,7 +29,7 @@ def meaning_of(path: Path, known: Mapping[tuple[int, int], str] | None = None) -
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == engine.MAGIC:
-            return f"engine-{engine.VERSION}:{_digest_engine(path)}"
+            return f"engine-{engine.VERSION}:{_digest_engine(path, known)}"
         if magic[:2] == b"PK" and _is_program(path):
             return f"program-{program.VERSION}:{program.digest_program(path, known)}"
         # A model names places in the file of its external data, which is stored by its bytes: the two go together.
@@ -40,11 +40,11 @@ def meaning_of(path: Path, known: Mapping[tuple[int, int], str] | None = None) -
     return None
 
 
-def _digest_engine(path: Path) -> str:
+def _digest_engine(path: Path, known: Mapping[tuple[int, int], str] | None) -> str:
     with path.open("rb") as file:
         # Not closed: it ends with its last view, and an error's traceback may hold one.
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return engine.digest_engine(memoryview(mapped))
+    return engine.digest_engine(memoryview(mapped), known)
 
 
 def _is_program(path: Path) -> bool:

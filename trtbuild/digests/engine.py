@@ -36,6 +36,7 @@ import hashlib
 import re
 import struct
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trtbuild.digest import Json, digest_bytes, digest_value
@@ -62,8 +63,11 @@ _WORD_SIZE = 19
 _SIGN = b"\xff" * 6
 
 
-def describe_engine(data: bytes | memoryview) -> dict[str, Json]:
-    """Kind, magic, versions and sections of an engine, each section with its digest; ValueError where it is none."""
+def describe_engine(data: bytes | memoryview, known: Mapping[tuple[int, int], str] | None = None) -> dict[str, Json]:
+    """Kind, magic, versions and sections of an engine, each section with its digest; ValueError where it is none.
+
+    `known` holds digests of stretches of the engine, by their first byte and end.
+    """
     view = memoryview(data).cast("B")
     magic = bytes(view[:4])
     if magic in _RAW:
@@ -77,7 +81,7 @@ def describe_engine(data: bytes | memoryview) -> dict[str, Json]:
         gaps.append(bytes(view[covered:start]).hex())
         covered = start + size
         part = view[start:covered]
-        digest = _digest_code(part) if tag == "ENGN" else digest_bytes(part)
+        digest = _digest_code(part) if tag == "ENGN" else (known or {}).get((start, covered)) or digest_bytes(part)
         described[tag] = {"offset": start, "size": size, "digest": digest}
     gaps.append(bytes(view[covered:]).hex())
     return {
@@ -92,9 +96,16 @@ def describe_engine(data: bytes | memoryview) -> dict[str, Json]:
     }
 
 
-def digest_engine(data: bytes | memoryview) -> str:
+def weights_of(data: memoryview) -> tuple[int, int] | None:
+    """First byte and end of an engine's weights, where it is of a kind that keeps them apart; ValueError if broken."""
+    _, _, sections = _layout(data, bytes(data[:4]))
+    start, size = sections.get("WGHT", (0, 0))
+    return (start, start + size) if size else None
+
+
+def digest_engine(data: bytes | memoryview, known: Mapping[tuple[int, int], str] | None = None) -> str:
     """The digest of an engine's meaning, in hex; for a standard TensorRT plan the sha256 of its bytes."""
-    described = describe_engine(data)
+    described = describe_engine(data, known)
     if described["kind"] == "raw":
         return str(described["digest"])
     return digest_value({"digest": "engine", "version": VERSION, "engine": described})

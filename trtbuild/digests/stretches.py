@@ -1,6 +1,7 @@
 """Where the large tensors of a file lie, for files that hold tensors as they are.
 
-- zips with stored members (programs, TorchScript, saved weights): each large member that is no JSON;
+- zips with stored members (programs, TorchScript, saved weights): each large member, if not all of these are JSON;
+- TensorRT-RTX engines: their weights, which are the same for other GPUs, shape ranges and TF32 or not;
 - ONNX: the raw data of large initializers, in the model or in the file of its external data;
 - anything else, and what cannot be read as what it seems to be: none.
 Nothing depends on these being right: they only say where cutting a file in parts pays.
@@ -15,7 +16,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-# Of a ResNet-50 this leaves 0.6 MB of 102 MB in what lies between, and 110 parts; of a ViT-B/16 as little, and 100.
+from trtbuild.digests import engine
+
+# tests/bench/store.py: a ResNet-50 makes 111 parts, and a checkpoint of it with another 4.2 MB layer costs 4.7 MB. With
+# 256 KiB that is 89 parts and 5.8 MB; with 16 KiB there is hardly more of either.
 LARGE = 1 << 16
 
 Stretch = tuple[int, int]
@@ -35,13 +39,15 @@ def large_tensors(path: Path) -> list[Stretch]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[:2] == b"PK":
                 found = sorted(_in_zip(path, data))
+            elif data[:4] == engine.MAGIC:
+                found = list(_in_engine(data))
             elif path.suffix == ".onnx":
                 found = sorted(_in_onnx(data))
             elif path.name.endswith(".onnx.data"):
                 found = sorted(_in_external_data(path))
             else:
                 return []
-    except (OSError, ValueError, IndexError, NotImplementedError, struct.error, zipfile.BadZipFile):
+    except (OSError, ValueError, IndexError, BufferError, NotImplementedError, struct.error, zipfile.BadZipFile):
         return []
     large = [(start, stop) for start, stop in dict.fromkeys(found) if stop - start >= LARGE]
     apart = all(before[1] <= after[0] for before, after in pairwise(large))
@@ -56,12 +62,26 @@ def cut(size: int, stretches: list[Stretch]) -> list[Stretch]:
 
 def _in_zip(path: Path, data: mmap.mmap) -> Iterator[Stretch]:
     with zipfile.ZipFile(path) as opened:
-        for info in opened.infolist():
-            if info.compress_type == zipfile.ZIP_STORED and not info.filename.endswith(".json"):
-                magic, name_size, extra_size = _LOCAL_HEADER.unpack_from(data, info.header_offset)
-                start = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
-                if magic == b"PK\x03\x04":
-                    yield start, start + info.file_size
+        large = [
+            info for info in opened.infolist() if info.compress_type == zipfile.ZIP_STORED and info.file_size >= LARGE
+        ]
+    # A graph beside weights is a part too: it need not change where they do. A program that is a graph alone is one.
+    if all(info.filename.endswith(".json") for info in large):
+        return
+    for info in large:
+        magic, name_size, extra_size = _LOCAL_HEADER.unpack_from(data, info.header_offset)
+        start = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
+        if magic == b"PK\x03\x04":
+            yield start, start + info.file_size
+
+
+def _in_engine(data: mmap.mmap) -> Iterator[Stretch]:
+    view = memoryview(data)
+    try:
+        if (weights := engine.weights_of(view)) is not None:
+            yield weights
+    finally:
+        view.release()
 
 
 def _in_onnx(data: mmap.mmap) -> Iterator[Stretch]:
