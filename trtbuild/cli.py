@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run every stage again")
     run.add_argument("--skip-unbuildable", action="store_true", help="leave out what this machine cannot build")
     run.add_argument("--rebuild-check", action="store_true", help="then build all a second time, and compare")
+    run.add_argument(
+        "--sandbox", choices=("off", "audit", "enforce"), help="what stages may read, see README (default: audit)"
+    )
     run.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors and the artifacts")
     run.add_argument("-v", "--verbose", action="store_true", help="show cached stages one by one")
 
@@ -179,6 +182,7 @@ def _run(options: argparse.Namespace) -> int:
             force=options.force,
             skip_unbuildable=options.skip_unbuildable,
             rebuild_check=options.rebuild_check,
+            sandbox=options.sandbox,
             cache=options.cache,
             dist=options.dist,
             listener=progress,
