@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+# As typing's own, which is not imported for it: the command answers in less time than that takes.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
 __all__ = ["BuildResult", "__version__", "explain", "plan", "run"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from trtbuild.api import BuildResult, run
     from trtbuild.api import explain_recipe as explain
     from trtbuild.api import plan_recipes as plan

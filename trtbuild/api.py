@@ -179,11 +179,15 @@ def run(
         session.digests.save()
     errors = [state.error for state in build.states.values() if state.error is not None]
     checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
-    known = {stage.key for stage in result.stages}
+    # In the order of the recipes, whichever of them had nothing to do.
+    place = {path.stem: number for number, path in enumerate(paths)}
+    stages = sorted([*result.stages, *_stages(build)], key=lambda stage: place[stage.id.partition("/")[0]])
+    # What several recipes share goes by the name of the first.
+    distinct = {stage.key or stage.id: stage for stage in reversed(stages)}
     return BuildResult(
-        [*result.stages, *(stage for stage in _stages(build) if stage.key not in known or stage.status != "cached")],
-        [*result.artifacts, *artifacts],
-        [*result.left_out, *left_out],
+        [stage for stage in stages if distinct[stage.key or stage.id] is stage],
+        sorted([*result.artifacts, *artifacts], key=lambda artifact: place[artifact.recipe]),
+        sorted([*result.left_out, *left_out], key=lambda cell: place[cell.recipe]),
         [*errors, *_not_reproduced(checks)],
         checks,
     )
