@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from trtbuild import host
 from trtbuild.build import Build, Options
 from trtbuild.errors import Exit, TrtbuildError, UsageError, did_you_mean
 from trtbuild.events import Event, Listener, Status
+from trtbuild.executor import EarlyExecutor
 from trtbuild.memo import plan_for, read_recipes, recipe_paths
 from trtbuild.merge import check_names
 from trtbuild.places import Place
@@ -115,12 +117,19 @@ def _paths(recipes: Sequence[PathLike] | PathLike) -> list[Path]:
 
 
 def _session(
-    paths: Sequence[Path], workspace: Workspace, targets: Sequence[str], formats: Sequence[str], sandbox: Level
+    paths: Sequence[Path],
+    workspace: Workspace,
+    targets: Sequence[str],
+    formats: Sequence[str],
+    sandbox: Level,
+    planning: Callable[[LocalStore], None] = lambda store: None,
 ) -> Session:
+    """`planning` is told when a plan must be made, which takes a while."""
     store = LocalStore(workspace.cache)
     digests = Digests(workspace.cache / "stat-v1.json")
     texts = read_recipes(paths)
-    return Session(workspace, store, digests, texts, plan_for(texts, workspace, targets, formats), sandbox)
+    plan = plan_for(texts, workspace, targets, formats, lambda: planning(store))
+    return Session(workspace, store, digests, texts, plan, sandbox)
 
 
 def run(
@@ -155,41 +164,53 @@ def run(
     again = again or bool(standing.left and (targets or formats))
     to_do = set(standing.left)
     left = [path for path, full in zip(paths, standing.recipes, strict=True) if again or full in to_do]
-    settled = [] if again else list(standing.lines.values())
-    result = _result_of(settled)
+    settled = _result_of([] if again else list(standing.lines.values()))
     if not left:
-        return result
+        return settled
     require(level)
-    session = _session(left, workspace, targets, formats, level)
-    left_out = [cell for cell in session.plan.cells if cell.reason]
-    if left_out and not skip_unbuildable:
-        raise unbuildable(left_out)
-    check_writable(workspace)
     options = Options(jobs=jobs or default_jobs(), keep_going=keep_going, force=force)
-    build = Build(session.plan, session.resolver, options, listener or _silent)
+    with closing(EarlyExecutor()) as workers:
+        session = _session(
+            left, workspace, targets, formats, level, planning=lambda store: workers.start(store.log("workers"))
+        )
+        left_out = [cell for cell in session.plan.cells if cell.reason]
+        if left_out and not skip_unbuildable:
+            raise unbuildable(left_out)
+        check_writable(workspace)
+        build = Build(session.plan, session.resolver, options, listener or _silent, workers)
+        artifacts = _built(session, build, standing)
+    errors = [state.error for state in build.states.values() if state.error is not None]
+    checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
+    built = BuildResult(_stages(build), artifacts, left_out, [*errors, *_not_reproduced(checks)], checks)
+    return _joined(settled, built, paths)
+
+
+def _built(session: Session, build: Build, standing: Standing) -> list[Artifact]:
+    """Build and publish; what then has nothing left to do is written down."""
     try:
         # From the first entry that is asked for to the last output that is copied: `cache gc` removes none of it.
         with session.store.in_use():
             build.run()
             artifacts = _publish(session, build)
             # What was seen without the kernel must not answer for runs that see with it.
-            if level is not Level.OFF:
+            if session.sandbox is not Level.OFF:
                 _settle(session, build, standing)
     finally:
         session.digests.save()
-    errors = [state.error for state in build.states.values() if state.error is not None]
-    checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
-    # In the order of the recipes, whichever of them had nothing to do.
+    return artifacts
+
+
+def _joined(settled: BuildResult, built: BuildResult, paths: Sequence[Path]) -> BuildResult:
+    """Both parts of a run in the order of the recipes, whichever of them had nothing to do."""
     place = {path.stem: number for number, path in enumerate(paths)}
-    stages = sorted([*result.stages, *_stages(build)], key=lambda stage: place[stage.id.partition("/")[0]])
+    stages = sorted([*settled.stages, *built.stages], key=lambda stage: place[stage.id.partition("/")[0]])
     # What several recipes share goes by the name of the first.
     distinct = {stage.key or stage.id: stage for stage in reversed(stages)}
-    return BuildResult(
-        [stage for stage in stages if distinct[stage.key or stage.id] is stage],
-        sorted([*result.artifacts, *artifacts], key=lambda artifact: place[artifact.recipe]),
-        sorted([*result.left_out, *left_out], key=lambda cell: place[cell.recipe]),
-        [*errors, *_not_reproduced(checks)],
-        checks,
+    return replace(
+        built,
+        stages=[stage for stage in stages if distinct[stage.key or stage.id] is stage],
+        artifacts=sorted([*settled.artifacts, *built.artifacts], key=lambda artifact: place[artifact.recipe]),
+        left_out=sorted([*settled.left_out, *built.left_out], key=lambda cell: place[cell.recipe]),
     )
 
 

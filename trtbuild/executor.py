@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trtbuild.files import read_json
 from trtbuild.stages.table import Layer
+from trtbuild.toolchain import toolchain
 from trtbuild.worker.job import perform
 
 if TYPE_CHECKING:
@@ -64,3 +65,30 @@ class LocalExecutor:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.close()
+
+
+class EarlyExecutor:
+    """Workers that begin to import while the plan is still made, where there is one to make: it will need them."""
+
+    def __init__(self) -> None:
+        self._early: LocalExecutor | None = None
+
+    def start(self, log: Path) -> None:
+        """Start the workers of every layer, once."""
+        if self._early is None and toolchain().torch is not None:
+            self._early = LocalExecutor(("torch", "tensorrt"), log)
+            self._early.warm()
+
+    def __call__(self, layers: Iterable[Layer], log: Path) -> LocalExecutor:
+        """The executor for the layers that the plan needs: the early one if there is one, and no more than once."""
+        early, self._early = self._early, None
+        if early is not None and any(layer != "inline" for layer in layers):
+            return early
+        if early is not None:
+            early.close()
+        return LocalExecutor(layers, log)
+
+    def close(self) -> None:
+        """End the workers if nobody asked for them."""
+        if self._early is not None:
+            self._early.close()

@@ -6,7 +6,7 @@ What makes it cheap: a run with nothing to do reads a plan as JSON, and imports 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -42,23 +42,29 @@ def recipe_paths(given: Sequence[str]) -> list[Path]:
 
 
 def plan_for(
-    recipes: Mapping[Path, bytes], workspace: Workspace, targets: Sequence[str] = (), formats: Sequence[str] = ()
+    recipes: Mapping[Path, bytes],
+    workspace: Workspace,
+    targets: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    planning: Callable[[], None] = lambda: None,
 ) -> Plan:
     """The plan of recipes, given with their content. RecipeError names every mistake of a recipe.
 
     Each recipe's own plan is remembered or made: an edit of one of many costs no more than planning that one.
+    `planning` is called when one must be made.
     """
-    plans = [_plan_of(path, text, workspace) for path, text in recipes.items()]
+    plans = [_plan_of(path, text, workspace, planning) for path, text in recipes.items()]
     return chosen(plans[0] if len(plans) == 1 else merged(plans), targets, formats)
 
 
-def _plan_of(path: Path, text: bytes, workspace: Workspace) -> Plan:
+def _plan_of(path: Path, text: bytes, workspace: Workspace, planning: Callable[[], None]) -> Plan:
     memory = workspace.cache / "plans-v1" / f"{_identity(path, text, workspace)}.json"
     remembered = read_json(memory)
     if remembered is not None:
         plan = Plan.from_json(remembered)
         if _files_exist(plan, workspace):
             return plan
+    planning()
     from trtbuild.planner import named_recipe, plan_from_recipe
 
     plan = plan_from_recipe(named_recipe(path, text), workspace)

@@ -52,7 +52,7 @@ def settle(
             lines[os.path.realpath(path)] = _line(standing, path, text, part, entries, resolver, publish)
     if lines:
         with contextlib.suppress(OSError, _Unsettled):
-            standing.add(lines, _signs(clock, _environment()))
+            standing.add(lines, lambda: _signs(clock, _environment()))
 
 
 class _Unsettled(Exception):

@@ -22,7 +22,7 @@ from trtbuild import __version__, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from trtbuild.places import Place
@@ -80,8 +80,8 @@ class Standing:
         known = {parts[1].decode(errors="replace"): row for row in rows[1:] if len(parts := row.split(b"\t", 2)) == 3}
         return known, len(rows)
 
-    def add(self, lines: Mapping[str, Mapping[str, Any]], signs: Mapping[str, Any] | None = None) -> None:
-        """Write lines by recipe; `signs` are those of the environment. OSError where it cannot be written."""
+    def add(self, lines: Mapping[str, Mapping[str, Any]], signs: Callable[[], Any] | None = None) -> None:
+        """Write lines by recipe; `signs` gives those of the environment. OSError where it cannot be written."""
         new = b"".join(_row(recipe, line) for recipe, line in lines.items())
         if signs is None or (self._count and self._count < 100 + _STALE * len(self.recipes)):
             with open(self._file, "ab", buffering=0) as file:
@@ -93,7 +93,7 @@ class Standing:
 
         known, _ = self._read()
         kept = b"".join(row + b"\n" for recipe, row in known.items() if recipe not in lines and os.path.exists(recipe))
-        first = _row("", {"environment": self._environment, "signs": {"": signs}})
+        first = _row("", {"environment": self._environment, "signs": {"": signs()}})
         write_whole(Path(self._file), first + kept + new)
 
 

@@ -41,6 +41,7 @@ class Pool:
 
     def __init__(self, layers: Collection[str], log: Path) -> None:
         self._log = log
+        self._used = False
         self._sockets: dict[str, socket.socket] = {}
         self._rest: dict[str, bytes] = {}
         command = [sys.executable, "-P", "-m", "trtbuild.worker.server"]
@@ -71,6 +72,7 @@ class Pool:
 
     def submit(self, layer: str, folder: Path) -> None:
         """Hand a job's folder to a layer; it starts as soon as the layer is warm."""
+        self._used = True
         try:
             request = {"job": str(folder)}
             if layer == "gpu" or (layer == "tensorrt" and has_driver()):
@@ -130,6 +132,9 @@ class Pool:
         """End the servers and whatever still runs in them."""
         for near in self._sockets.values():
             near.close()
+        if not self._used:
+            # It may be in the midst of an import, and hear nothing for seconds.
+            self._process.kill()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
