@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sys
@@ -28,6 +29,7 @@ class Ownership:
             folder for folder in self._foreign if folder.startswith(inside) and folder != inside
         )
         self._folders: dict[str, bool] = {}
+        self._reals: dict[str, str] = {}
         self._programs = {os.path.abspath(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder}
         known = {self.root, self._named, *(folder.rstrip("/") for folder in self._foreign)}
         self._above = known | {str(parent) for folder in known for parent in Path(folder).parents}
@@ -40,7 +42,7 @@ class Ownership:
         """Whether what lies in an absolute folder is the user's."""
         known = self._folders.get(folder)
         if known is None:
-            real = f"{os.path.realpath(folder)}/"
+            real = f"{self._real(folder)}/"
             # Metadata of distributions, also of those installed for editing: their versions are in the record.
             metadata = ".egg-info/" in real or ".dist-info/" in real
             known = self._folders[folder] = not (metadata or self._is_foreign(real))
@@ -63,6 +65,17 @@ class Ownership:
         """A path as records write it."""
         shorter = relative(self._named, path)
         return relative(self.root, path) if shorter == path else shorter
+
+    def _real(self, folder: str) -> str:
+        """Where a folder really is: what is known of the folders above it is not asked again."""
+        known = self._reals.get(folder)
+        if known is None:
+            above, _, name = folder.rpartition("/")
+            known = f"{self._real(above) if above else ''}/{name}" if name else ""
+            with contextlib.suppress(OSError):
+                known = os.path.realpath(os.path.join(os.path.dirname(known), os.readlink(known or "/")))
+            self._reals[folder] = known
+        return known
 
     def _is_foreign(self, real: str) -> bool:
         return real.startswith(self._foreign_inside if real.startswith(f"{self.root}/") else self._foreign)

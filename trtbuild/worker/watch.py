@@ -22,6 +22,7 @@ from trtbuild.errors import StageError
 from trtbuild.toolchain import distributions, normal_name
 from trtbuild.worker.imports import Imports
 from trtbuild.worker.observe import Facts, Observer, sign
+from trtbuild.worker.owners import owners
 from trtbuild.worker.ownership import Ownership
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -144,16 +145,14 @@ class Watch:
                 self._facts.listed[folder] = digest, 1
 
     def _distributions(self) -> dict[str, str | None]:
-        from importlib.metadata import packages_distributions
-
         names = self._imports.names
         installed = distributions()
-        owners = packages_distributions()
         # Not every import goes through a statement: those by importlib and relative ones are told by what they loaded.
         used = names | {name.partition(".")[0] for name in self._imports.loaded()}
-        owning = {normal_name(owner) for name in used for owner in owners.get(name, ())}
+        owned = owners()
+        owning = {owner for name in used for owner in owned.get(name, ())}
         # Asked for in vain: a later installation may change what the model does.
-        absent = {normal_name(name) for name in names if name not in sys.modules and name not in owners}
+        absent = {normal_name(name) for name in names if name not in sys.modules and name not in owned}
         found = {name: installed.get(name) for name in sorted(owning | absent)}
         return {name: version for name, version in found.items() if name != "trtbuild" and (version or name in absent)}
 
