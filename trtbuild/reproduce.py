@@ -115,9 +115,10 @@ class _Rebuild(Build):
             # Of outputs that no stage reads only the bytes were digested.
             meant, means = canonical_digest(before), canonical_digest(after)
         kind = meant.partition("-")[0] if not meant.startswith("raw:") else "json" if name.endswith(".json") else ""
-        if meant == means:
-            return "same meaning", byte_differences(before, after, kind)
-        return "differs", meaning_differences(before, after, kind) or byte_differences(before, after, kind)
+        with before.open("rb") as one, after.open("rb") as other:
+            if meant == means:
+                return "same meaning", byte_differences(one, other, kind)
+            return "differs", meaning_differences(one, other, kind) or byte_differences(one, other, kind)
 
     def _note_failure(self, state: StepState, error: TrtbuildError) -> None:
         """What fails only the second time is told by this run, and is no part of the stage's history."""

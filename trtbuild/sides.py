@@ -14,9 +14,9 @@ from trtbuild.store.local import LocalStore
 from trtbuild.words import Side, Teller, Way
 
 
-def teller(store: LocalStore, step: Step) -> Teller:
-    """What tells of a step's key inputs."""
-    return Teller(step.files, store.of_meaning)
+def teller(store: LocalStore, step: Step, *, quick: bool = False) -> Teller:
+    """What tells of a step's key inputs; `quick`: of what is inside of large outputs no more than is soon read."""
+    return Teller(step.files, store.open_meaning, quick)
 
 
 def side_then(store: LocalStore, found: Mapping[str, Any]) -> Side:
@@ -25,7 +25,7 @@ def side_then(store: LocalStore, found: Mapping[str, Any]) -> Side:
 
     def inside(way: Way) -> Any:
         if not entries:
-            entry = store.get(found["key"])
+            entry = store.entry(found["key"])
             entries.append(entry.details.get("insides") if entry is not None else None)
         value = entries[0]
         for part in way:
@@ -57,4 +57,4 @@ def short_reason(store: LocalStore, root: Path, step: Step, record: Mapping[str,
     if history is None:
         return "not built before"
     then, now = side_then(store, history), side_now(root, step, record, quick=True)
-    return teller(store, step).first(then, now) or "its output is not in the cache any more"
+    return teller(store, step, quick=True).first(then, now) or "its output is not in the cache any more"

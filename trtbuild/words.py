@@ -6,18 +6,22 @@ such are missing the sentence names the file alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trtbuild.changes import Change, changes, path_of, shown, shown_pair
 from trtbuild.digest import Json
 
 Way = Sequence[str | int]
 Inside = Callable[[Way], Any]
+Open = Callable[[str], BinaryIO | None]
 
+_QUICK_LIMIT = 1 << 23
+_VERSION = re.compile(r"[\w.+!-]{1,40}")
 _KINDS = ("program", "engine", "onnx")
 _NO_LONGER = {"added": "is {} now", "removed": "is not {} any more"}
 _COMPILE_OPTIONS = ("settings", "options")
@@ -52,11 +56,13 @@ class Told:
 class Teller:
     """Tells the changes of one step's key inputs.
 
-    `files` are its declared files by slot; `blob` gives a file of a canonical digest, None where there is none.
+    `files` are its declared files by slot; `open` gives a file of a canonical digest, None where there is none.
+    `quick`: nothing is looked into for which much would have to be read.
     """
 
     files: Mapping[str, str]
-    blob: Callable[[str], Path | None]
+    open: Open
+    quick: bool = False
 
     def told(self, before: Side, after: Side) -> list[Told]:
         """Every change between two records, each with at least one sentence."""
@@ -111,18 +117,28 @@ class Teller:
         if change.kind == "changed" and isinstance(change.before, str) and isinstance(change.after, str):
             kind = next((kind for kind in _KINDS if change.before.startswith(f"{kind}-")), "")
             kind = "json" if not kind and name.endswith(".json") else kind
-            blobs = [self.blob(digest) for digest in (change.before, change.after)] if kind else [None]
-            if all(blobs) and (found := _inside_of(str(blobs[0]), str(blobs[1]), kind)):
+            if kind and (found := _differences(self.open, change.before, change.after, kind, self.quick)):
                 return [f"{name}: {text}" for text in found]
         return [f"{name} {change.what()}"]
 
 
 @lru_cache(maxsize=64)
-def _inside_of(before: str, after: str, kind: str) -> tuple[str, ...]:
-    """What two blobs differ in. Blobs are named by their content, so it is found once."""
+def _differences(open: Open, before: str, after: str, kind: str, quick: bool) -> tuple[str, ...]:
+    """What two outputs differ in, by their canonical digests; asked for once."""
     from trtbuild.digests.difference import meaning_differences
 
-    return tuple(meaning_differences(Path(before), Path(after), kind))
+    with ExitStack() as stack:
+        old, new = open(before), open(after)
+        for file in (old, new):
+            if file is None:
+                return ()
+            size = stack.enter_context(file).seek(0, 2)
+            file.seek(0)
+            # Of a program only the graph is read, of the others all.
+            if quick and kind != "program" and size > _QUICK_LIMIT:
+                return ()
+        assert old is not None and new is not None
+        return tuple(meaning_differences(old, new, kind))
 
 
 def _setting(change: Change, before: Mapping[str, Json], after: Mapping[str, Json]) -> str:
@@ -162,13 +178,20 @@ def _version(part: str, name: str, change: Change) -> str:
     if part == "toolchain" and name == "cpu":
         name = "the instruction set of this machine's CPU:"
     if change.kind == "added":
-        return f"{name} {'not installed' if change.after is None else shown(change.after)}, asked for now"
+        return f"{name} {_plain(change.after)}, asked for now"
     if change.kind == "removed":
         return f"{name} not asked for any more"
-    old, new = shown_pair(change.before, change.after)
-    return f"{name} {'not installed' if change.before is None else old} -> " + (
-        "not installed" if change.after is None else new
-    )
+    old, new = _plain(change.before), _plain(change.after)
+    if old == new:
+        old, new = shown_pair(change.before, change.after)
+    return f"{name} {old} -> {new}"
+
+
+def _plain(version: Json) -> str:
+    """A version as people write it."""
+    if version is None:
+        return "not installed"
+    return version if isinstance(version, str) and _VERSION.fullmatch(version) else shown(version)
 
 
 def _existence(path: str, change: Change) -> str:

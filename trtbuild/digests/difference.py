@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trtbuild.changes import changes, cut_pair
 from trtbuild.digests import onnx_parts
-from trtbuild.digests.archive import Archive
 from trtbuild.digests.engine import describe_engine
 from trtbuild.digests.program import canonical_graph, dtype_name
 from trtbuild.insides import tensors
@@ -27,10 +26,11 @@ _WIDTH = 90
 _CHUNK = 1 << 20
 # Beyond this many ops two graphs are compared from both ends only: what lies between would take quadratic time.
 _MANY_OPS = 4000
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile)
 _SECTIONS = {"ENGN": "the engine's code", "WGHT": "weights"}
 
 
-def meaning_differences(before: Path, after: Path, kind: str) -> list[str]:
+def meaning_differences(before: BinaryIO, after: BinaryIO, kind: str) -> list[str]:
     """What the meaning of one file of a kind (`program`, `engine`, `onnx`, `json`) differs in from another's.
 
     Empty where that cannot be said; a program's tensors are told apart by the checksums in the archive.
@@ -40,18 +40,18 @@ def meaning_differences(before: Path, after: Path, kind: str) -> list[str]:
         return []
     try:
         return _few(known[kind](before, after))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _UNREADABLE:
         # Damaged, or of a layout that is not known: then only the digests can be told.
         return []
 
 
-def byte_differences(before: Path, after: Path, kind: str) -> list[str]:
+def byte_differences(before: BinaryIO, after: BinaryIO, kind: str) -> list[str]:
     """Where the bytes of two files lie apart, by the parts of their kind; empty where they do not."""
     try:
         known = {"program": _program_bytes, "engine": _engine_bytes}
         if kind in known and (found := known[kind](before, after)):
             return _few(found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _UNREADABLE:
         pass
     return _stretch("", _mapped(before), _mapped(after))
 
@@ -61,12 +61,19 @@ def _few(said: Sequence[str]) -> list[str]:
     return [*said[:_SHOWN], *([f"{more} more differences"] if more > 0 else [])]
 
 
-def _mapped(path: Path) -> memoryview:
-    """A file's bytes. The mapping is not closed: it ends with its last view, and an error's traceback may hold one."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+def _mapped(file: BinaryIO) -> memoryview:
+    """A file's bytes, mapped where it is one on disk.
+
+    The mapping is not closed: it ends with its last view, and an error's traceback may hold one.
+    """
+    try:
+        number = file.fileno()
+    except OSError:
+        file.seek(0)
+        return memoryview(file.read())
+    if os.fstat(number).st_size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
 
 
 def _stretch(what: str, old: memoryview, new: memoryview) -> list[str]:
@@ -98,7 +105,7 @@ def _parting(old: memoryview, new: memoryview) -> tuple[int | None, int]:
 # programs
 
 
-def _program(before: Path, after: Path) -> list[str]:
+def _program(before: BinaryIO, after: BinaryIO) -> list[str]:
     old, new = _program_parts(before), _program_parts(after)
     said = _ops(old.pop("ops"), new.pop("ops"))
     for group in ("weights", "constants"):
@@ -119,18 +126,20 @@ def _range(bounds: Any) -> str:
     return f"{bounds['min_val']}..{bounds['max_val']}" if bounds else "none"
 
 
-def _program_parts(path: Path) -> dict[str, Any]:
-    checksums = {name: crc for name, crc, _ in _members(path)}
-    with Archive(path) as archive:
-        member = next(name for name in archive.names if name.startswith("models/") and name.endswith(".json"))
+def _program_parts(file: BinaryIO) -> dict[str, Any]:
+    # Read member by member, so that of a program kept in parts the tensors stay where they are.
+    with zipfile.ZipFile(file) as opened:
+        members = _members(opened)
+        member = next(name for name in members if name.startswith("models/") and name.endswith(".json"))
         model = member.removeprefix("models/").removesuffix(".json")
-        graph: Any = canonical_graph(json.loads(bytes(archive[member])))
+        graph: Any = canonical_graph(json.loads(opened.read(members[member])))
 
         def group(kind: str) -> dict[str, str]:
             config = f"data/{kind}/{model}_{kind}_config.json"
-            entries = json.loads(bytes(archive[config]))["config"] if config in archive else {}
+            entries = json.loads(opened.read(members[config]))["config"] if config in members else {}
             return {
-                name: _tensor(entry, checksums[f"data/{kind}/{entry['path_name']}"]) for name, entry in entries.items()
+                name: _tensor(entry, members[f"data/{kind}/{entry['path_name']}"].CRC)
+                for name, entry in entries.items()
             }
 
         weights, constants = group("weights"), group("constants")
@@ -155,10 +164,9 @@ def _tensor(entry: Mapping[str, Any], checksum: int) -> str:
     return f"{dtype_name(meta['dtype'])} {sizes} {checksum:08x}"
 
 
-def _members(path: Path) -> list[tuple[str, int, int]]:
-    """Name below the root folder, recorded checksum and size of each member."""
-    with zipfile.ZipFile(path) as opened:
-        return [(info.filename.partition("/")[2], info.CRC, info.file_size) for info in opened.infolist()]
+def _members(opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The members by their names below the root folder."""
+    return {info.filename.partition("/")[2]: info for info in opened.infolist()}
 
 
 def _ops(old: list[str], new: list[str]) -> list[str]:
@@ -207,21 +215,22 @@ def _argument(argument: Any) -> str:
     return argument if isinstance(argument, str) else json.dumps(argument)
 
 
-def _program_bytes(before: Path, after: Path) -> list[str]:
-    old, new = ({name: (crc, size) for name, crc, size in _members(path)} for path in (before, after))
+def _program_bytes(before: BinaryIO, after: BinaryIO) -> list[str]:
     said = []
-    for name in sorted({*old, *new}):
-        # An archive's id follows any other difference.
-        if old.get(name) == new.get(name) or name == ".data/serialization_id":
-            continue
-        if name not in old or name not in new:
-            said.append(f"{name} {'added' if name in new else 'removed'}")
-        elif name.startswith("models/"):
-            with Archive(before) as one, Archive(after) as other:
-                said += [f"{name}: {text}" for text in _json_places(bytes(one[name]), bytes(other[name]))]
-        else:
-            with Archive(before) as one, Archive(after) as other:
-                said += _stretch(name, memoryview(bytes(one[name])), memoryview(bytes(other[name])))
+    with zipfile.ZipFile(before) as one, zipfile.ZipFile(after) as other:
+        old, new = _members(one), _members(other)
+        for name in sorted({*old, *new}):
+            # An archive's id follows any other difference.
+            if name == ".data/serialization_id":
+                continue
+            if name not in old or name not in new:
+                said.append(f"{name} {'added' if name in new else 'removed'}")
+            elif (old[name].CRC, old[name].file_size) != (new[name].CRC, new[name].file_size):
+                data = one.read(old[name]), other.read(new[name])
+                if name.startswith("models/"):
+                    said += [f"{name}: {text}" for text in _json_places(*data)]
+                else:
+                    said += _stretch(name, *map(memoryview, data))
     return said
 
 
@@ -239,7 +248,7 @@ def _json_places(before: bytes, after: bytes) -> list[str]:
 # engines
 
 
-def _engine(before: Path, after: Path) -> list[str]:
+def _engine(before: BinaryIO, after: BinaryIO) -> list[str]:
     old, new = _mapped(before), _mapped(after)
     one, other = describe_engine(old), describe_engine(new)
     said = [
@@ -270,7 +279,7 @@ def _sections(old: memoryview, new: memoryview, one: Any, other: Any) -> tuple[m
     )
 
 
-def _engine_bytes(before: Path, after: Path) -> list[str]:
+def _engine_bytes(before: BinaryIO, after: BinaryIO) -> list[str]:
     old, new = _mapped(before), _mapped(after)
     one, other = describe_engine(old), describe_engine(new)
     sections: Any = one.get("sections") or {}
@@ -287,7 +296,7 @@ def _engine_bytes(before: Path, after: Path) -> list[str]:
 # ONNX models and JSON
 
 
-def _onnx(before: Path, after: Path) -> list[str]:
+def _onnx(before: BinaryIO, after: BinaryIO) -> list[str]:
     old, new = onnx_parts.parts_of(_mapped(before)), onnx_parts.parts_of(_mapped(after))
     said = []
     for name in dict.fromkeys([*old["nodes"], *new["nodes"]]):
@@ -309,6 +318,6 @@ def _onnx(before: Path, after: Path) -> list[str]:
     return said
 
 
-def _json(before: Path, after: Path) -> list[str]:
-    found = changes({"": json.loads(before.read_bytes())}, {"": json.loads(after.read_bytes())})
+def _json(before: BinaryIO, after: BinaryIO) -> list[str]:
+    found = changes({"": json.load(before)}, {"": json.load(after)})
     return [str(change).removeprefix('[""]').removeprefix(".") for change in found]

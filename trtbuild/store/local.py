@@ -7,14 +7,14 @@ is not as it was written is a miss, and is dropped so that it is written again.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trtbuild import __version__
 from trtbuild.digest import digest_file, digest_value
@@ -265,19 +265,20 @@ class LocalStore:
     def _now_good(self, name: str, path: Path) -> None:
         self._good[name] = self._signs([path])
 
-    def of_meaning(self, canonical: str) -> Path | None:
-        """A file with this meaning, if one is there: a blob, or one put together that lasts as long as the process."""
+    def open_meaning(self, canonical: str) -> BinaryIO | None:
+        """A file with this meaning to read, if one is there; what it holds is not checked."""
         known = self.meant(self._sharded(MEANINGS, digest_value(canonical)))
-        if known is None or known.canonical != canonical:
+        files = self._files(known) if known is not None and known.canonical == canonical else None
+        if not files:
             return None
-        if self._session is None and not self._lies(Part(known.digest, known.bytes)):
-            lasting = ExitStack()
-            try:
-                lasting.enter_context(self.session())
-            except MachineError:
-                return None
-            atexit.register(lasting.close)
-        return self.path_of(known, self._session or self.root)
+        try:
+            if len(files) == 1:
+                return self.blob(files[0].digest).open("rb")
+        except OSError:
+            return None
+        from trtbuild.store.joined import Joined
+
+        return BufferedReader(Joined([(self.blob(part.digest), part.bytes) for part in files]))
 
     def meant(self, path: Path) -> Output | None:
         """The output that a file of a meaning names."""
