@@ -7,10 +7,11 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib import _bootstrap_external
 from typing import Any
 
 from trtbuild.reads import PACKAGE, TOP, found, python_path
-from trtbuild.worker.ownership import Ownership
+from trtbuild.worker.ownership import Ownership, python_folders
 
 
 class Imports:
@@ -27,6 +28,11 @@ class Imports:
         self._last_path: list[str] = []
         self._user_files: dict[str, bool] = {}
         self._listed: Counter[str] = Counter()
+        self._packages = tuple(f"{folder}/" for folder in python_folders())
+        self._stats: dict[str, os.stat_result] = {}
+        self._stat = getattr(_bootstrap_external, "_path_stat")  # noqa: B009
+        # Each import asks for the same folders again, and each question to the kernel is one that is watched.
+        setattr(_bootstrap_external, "_path_stat", self._stat_once)  # noqa: B010
         self._import = builtins.__import__
         builtins.__import__ = self._imported
         sys.meta_path.insert(0, self)
@@ -34,6 +40,7 @@ class Imports:
     def end(self) -> None:
         """Watch no more."""
         builtins.__import__ = self._import
+        setattr(_bootstrap_external, "_path_stat", self._stat)  # noqa: B010
         sys.meta_path.remove(self)
 
     def loaded(self) -> list[str]:
@@ -78,6 +85,15 @@ class Imports:
                 return True
         return last.startswith("__init__.") and self.covers(folder)
 
+    def _stat_once(self, path: str) -> os.stat_result:
+        """What the import system asks of a path: in the folders of packages nothing changes while a stage runs."""
+        known = self._stats.get(path)
+        if known is None:
+            known = self._stat(path)
+            if path.startswith(self._packages):
+                self._stats[path] = known
+        return known
+
     def _add_folders(self, search: str, path: Sequence[str]) -> None:
         for entry in path:
             folder = os.path.abspath(entry)
@@ -99,7 +115,7 @@ class Imports:
         return self._import(name, globals, locals, fromlist, level)
 
     def _is_users(self, file: Any) -> bool:
-        if not isinstance(file, str):
+        if not isinstance(file, str) or file.startswith(self._packages):
             return False
         known = self._user_files.get(file)
         if known is None:

@@ -58,12 +58,8 @@ class Watch:
                 [("reason", facts.trouble)],
                 "Run again; with --sandbox off only files that Python opens are told.",
             )
-        for name in self._imports.loaded():
-            source = getattr(sys.modules.get(name), "__file__", None)
-            if isinstance(source, str) and not source.endswith(".pyc"):
-                path = os.path.abspath(source)
-                if self._owner.theirs(path):
-                    facts.opened.setdefault(path, sign(path))
+        if self._observer is None:
+            self._add_sources(facts)
         files = {path: digest for path, digest in self._files(facts).items() if path not in self._declared}
         modules, asked = self._imports.searches()
         seen = {
@@ -74,6 +70,15 @@ class Watch:
             "distributions": self._distributions(),
         }
         return {**reads.parts_of(seen), "asked": asked, "by": "kernel" if self._observer else "python"}
+
+    def _add_sources(self, facts: Facts) -> None:
+        """Add the files of modules, of which not all are opened by Python itself."""
+        for name in self._imports.loaded():
+            source = getattr(sys.modules.get(name), "__file__", None)
+            if isinstance(source, str) and not source.endswith(".pyc"):
+                path = os.path.abspath(source)
+                if self._owner.theirs(path):
+                    facts.opened.setdefault(path, sign(path))
 
     def _files(self, facts: Facts) -> dict[str, str | None]:
         files: dict[str, str | None] = {}
