@@ -136,7 +136,7 @@ records = st.fixed_dictionaries(
 
 
 @given(records, records)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_every_change_of_any_record_has_sentences_that_say_something(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
@@ -156,7 +156,7 @@ def test_the_short_form_is_empty_only_where_nothing_changed(before: dict[str, An
 
 
 @given(st.sampled_from(["reads", "files", "toolchain", "distributions", "exists", "settings"]), names, values, values)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_no_sentence_shows_equal_sides(part: str, name: str, old: Any, new: Any) -> None:
     for sentence in sentences({part: {name: old}}, {part: {name: new}}):
         before, arrow, after = sentence.rpartition(" -> ")

@@ -194,6 +194,6 @@ def test_an_older_program_is_found_by_its_meaning_in_parts_too(tmp_path: Path) -
     store = LocalStore(tmp_path / "cache")
     output = put_archive(store, noise(LARGE))
     put_entry(store, "a", {"a": output})
-    path = LocalStore(store.root).of_meaning(output.canonical)
-    assert path is not None and path.read_bytes() == bytes_of(store, output)
-    assert store.of_meaning("raw:unknown") is None
+    file = LocalStore(store.root).open_meaning(output.canonical)
+    assert file is not None and file.read() == bytes_of(store, output)
+    assert store.open_meaning("raw:unknown") is None

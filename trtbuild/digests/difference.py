@@ -230,7 +230,7 @@ def _program_bytes(before: BinaryIO, after: BinaryIO) -> list[str]:
                 if name.startswith("models/"):
                     said += [f"{name}: {text}" for text in _json_places(*data)]
                 else:
-                    said += _stretch(name, *map(memoryview, data))
+                    said += _stretch(name, memoryview(data[0]), memoryview(data[1]))
     return said
 
 
