@@ -66,7 +66,7 @@ def kill_at_random(process: subprocess.Popen[str], within: float, pick: random.R
 
 
 def stored(project: Project) -> set[str]:
-    return {path.name for path in (project.root / "cache/entries-v1").glob("*/*")}
+    return {path.name for path in (project.root / "cache/entries-v2").glob("*/*")}
 
 
 def assert_whole(project: Project, recipes: str, scratch: Path) -> None:

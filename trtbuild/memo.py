@@ -12,11 +12,12 @@ from pathlib import Path
 
 from trtbuild.digest import digest_bytes, digest_value
 from trtbuild.errors import UsageError, did_you_mean
-from trtbuild.files import machine_error, read_json, write_json
+from trtbuild.files import machine_error
 from trtbuild.host import has_gpu, platform
 from trtbuild.merge import chosen, merged
 from trtbuild.places import recipes_in
 from trtbuild.plans import Plan
+from trtbuild.store.checked import read_checked, write_checked
 from trtbuild.toolchain import toolchain
 from trtbuild.workspace import Workspace
 
@@ -59,7 +60,7 @@ def plan_for(
 
 def _plan_of(path: Path, text: bytes, workspace: Workspace, planning: Callable[[], None]) -> Plan:
     memory = workspace.cache / "plans-v1" / f"{_identity(path, text, workspace)}.json"
-    remembered = read_json(memory)
+    remembered = read_checked(memory)
     if remembered is not None:
         plan = Plan.from_json(remembered)
         if _files_exist(plan, workspace):
@@ -69,7 +70,7 @@ def _plan_of(path: Path, text: bytes, workspace: Workspace, planning: Callable[[
 
     plan = plan_from_recipe(named_recipe(path, text), workspace)
     with contextlib.suppress(OSError):
-        write_json(memory, plan.to_json())
+        write_checked(memory, plan.to_json())
     return plan
 
 

@@ -122,14 +122,12 @@ class Digests:
         """Keep what was learned for the next run; losing it costs time only."""
         if not self._dirty or self._path is None:
             return
-        import json
-
-        from trtbuild.files import write_whole
+        from trtbuild.store.checked import write_checked
 
         self._dirty = False
         kept = {name: known for name, known in self._memory().items() if os.path.exists(name)}
         with contextlib.suppress(OSError):
-            write_whole(self._path, json.dumps(kept).encode())
+            write_checked(self._path, kept)
 
     def _trusted(self, name: str) -> os.stat_result | None:
         try:
@@ -143,9 +141,9 @@ class Digests:
 
     def _memory(self) -> dict[str, list[Any]]:
         if self._known is None:
-            from trtbuild.files import read_json
+            from trtbuild.store.checked import read_checked
 
-            found = read_json(self._path) if self._path else None
+            found = read_checked(self._path) if self._path else None
             self._known = {}
             for name, known in found.items() if isinstance(found, dict) else ():
                 if isinstance(known, list) and len(known) == 5 and isinstance(known[4], str) and len(known[4]) == 64:

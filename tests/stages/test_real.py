@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.project import Project
+from trtbuild.store.local import LocalStore
 
 HEAD = """\
 [model]
@@ -81,9 +82,11 @@ def source_net(project: Project) -> Any:
 def blobs(project: Project, manifest: Mapping[str, Any], kind: str) -> dict[str, Path]:
     """The stored outputs of a manifest's stage, by name."""
     key = next(stage["key"] for stage in manifest["stages"] if stage["kind"] == kind)
-    entry = json.loads((project.root / f"cache/entries-v1/{key[:2]}/{key}.json").read_bytes())
-    cache = project.root / "cache/blobs-v1"
-    return {name: cache / output["digest"][:2] / output["digest"] for name, output in entry["outputs"].items()}
+    store = LocalStore(project.root / "cache")
+    entry = store.get(key)
+    assert entry is not None
+    found = {name: store.path_of(output, project.root) for name, output in entry.outputs.items()}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def test_every_kind_of_entry_point_and_trace_becomes_one_engine(project: Project) -> None:

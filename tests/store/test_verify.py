@@ -33,7 +33,7 @@ def entry_of(store: LocalStore, step: str) -> str:
 def test_a_good_store_is_left_as_it_is(store: LocalStore) -> None:
     before = {path: path.read_bytes() for path in files(store.root)}
     done = verify(store)
-    assert (done.dropped, done.stages, done.abandoned) == ([], [], [])
+    assert (done.damaged, done.stages, done.abandoned) == ([], [], [])
     assert done.read["entries-v2"] == 2 and done.read["parts-v1"] == 1 and done.bytes == store.info()["bytes"]
     assert {path: path.read_bytes() for path in files(store.root)} == before
 
@@ -42,11 +42,11 @@ def test_a_damaged_part_drops_all_that_cannot_be_read_for_it(store: LocalStore) 
     part = next(path for path in files(store.root, "blobs-v1") if path.stat().st_size == LARGE)
     overwrite(part, noise(LARGE, 5))
     done = verify(LocalStore(store.root))
-    assert done.stages == ["r/a"] and f"blobs-v1/{part.parent.name}/{part.name}" in done.dropped
-    assert {name.partition("/")[0] for name in done.dropped} == {"blobs-v1", "parts-v1", "entries-v2"}
+    assert done.stages == ["r/a"] and f"blobs-v1/{part.parent.name}/{part.name}" in done.damaged
+    assert {name.partition("/")[0] for name in done.damaged} == {"blobs-v1", "parts-v1", "entries-v2"}
     assert LocalStore(store.root).get(entry_of(store, "r/a")) is None
     assert LocalStore(store.root).get(entry_of(store, "r/b")) is not None
-    assert verify(store).dropped == []
+    assert verify(store).damaged == []
 
 
 @pytest.mark.parametrize("kind", ["entries-v2", "reads-v2", "meanings-v2", "history-v2", "parts-v1", "roots-v1"])
@@ -54,7 +54,7 @@ def test_a_damaged_file_of_each_kind_is_dropped(store: LocalStore, kind: str) ->
     path = files(store.root, kind)[0]
     overwrite(path, path.read_bytes().replace(b"\n ", b"\n  ", 1))
     done = verify(LocalStore(store.root))
-    assert path.relative_to(store.root).as_posix() in done.dropped and not path.exists()
+    assert path.relative_to(store.root).as_posix() in done.damaged and not path.exists()
 
 
 def test_an_entry_whose_key_is_not_that_of_its_record_is_dropped(store: LocalStore) -> None:
@@ -62,7 +62,7 @@ def test_an_entry_whose_key_is_not_that_of_its_record_is_dropped(store: LocalSto
     entry = store.entry(key)
     assert entry is not None
     write_checked(store.entry_path(key), {**entry.to_json(), "record": {"kind": "other"}})
-    assert verify(store).dropped == [f"entries-v2/{key[:2]}/{key}.json"]
+    assert verify(store).damaged == [f"entries-v2/{key[:2]}/{key}.json"]
 
 
 def test_a_stage_nobody_has_a_name_for_is_told_by_kind_and_key(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_a_run_has_put_right_meanwhile_stays(store: LocalStore, monkeypatch
         return digest
 
     monkeypatch.setattr(module, "digest_file", slow)
-    assert verify(LocalStore(store.root)).dropped == []
+    assert verify(LocalStore(store.root)).damaged == []
     entry = LocalStore(store.root).get(entry_of(store, "r/b"))
     assert entry is not None and bytes_of(store, entry.outputs["out"]) == b"plain"
     assert key_of(dict(entry.record)) == entry.key

@@ -78,7 +78,8 @@ def files(root: Path, *kinds: str) -> list[Path]:
 
 def overwrite(path: Path, data: bytes) -> None:
     """Damage a file in its place."""
-    path.chmod(0o644)
+    if path.exists():
+        path.chmod(0o644)
     path.write_bytes(data)
 
 

@@ -213,7 +213,8 @@ class LocalStore:
         parts = [Part(*part) for part in found.get("parts", ())]
         assert sum(part.bytes for part in parts) in (0, output.bytes)
         with saying_what("store an output", self.blob(output.digest)), self.gate:
-            if (known := self.meant(meaning)) is not None and self.intact(known):
+            known = self.meant(meaning)
+            if known is not None and known.canonical == output.canonical and self.intact(known):
                 source.unlink()
                 self._keep(known)
                 return known
@@ -352,7 +353,13 @@ class LocalStore:
         "moved" whether under another key than before. "failed" is a failure since then: "run" and "error".
         """
         found = read_checked(self._of_step(HISTORY, step, ".json"))
-        return found if isinstance(found, dict) and {"key", "record", "seconds", "before"} <= found.keys() else None
+        whole = isinstance(found, dict) and {"step", "key", "record", "seconds", "before"} <= found.keys()
+        # Two steps may share the name of a file, in different folders.
+        return (
+            {name: value for name, value in found.items() if name != "step"}
+            if whole and found["step"] == step
+            else None
+        )
 
     def put_history(
         self,
@@ -384,7 +391,7 @@ class LocalStore:
     def _write_history(self, step: str, history: Mapping[str, Any]) -> None:
         path = self._of_step(HISTORY, step, ".json")
         with saying_what("store the history of a stage", path):
-            write_checked(path, history)
+            write_checked(path, {"step": step, **history})
 
     def log(self, step: str) -> Path:
         """Where the log of a step's last run lies."""

@@ -1,6 +1,6 @@
 """Reads all of a store and drops what is not as it was written, so that it is made again.
 
-Reading takes long and holds nobody up; only where something is dropped is the store's gate held alone, and the file
+Reading takes long and holds nobody up; only where something is damaged is the store's gate held alone, and the file
 looked at once more: a run may have put a good one in its place.
 """
 
@@ -26,13 +26,13 @@ from trtbuild.store.survey import sharded, steps_of, survey
 class Verified:
     """How many files of each kind were read, and what was wrong with which.
 
-    `dropped`: files that were not as they were written, by their path in the store; `stages`: those that will run
+    `damaged`: files that were not as they were written, by their path in the store; `stages`: those that will run
     again for it; `abandoned`: folders of killed runs.
     """
 
     read: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
-    dropped: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class _Checking:
                 path.unlink()
             except OSError:
                 return
-        self.done.dropped.append(path.relative_to(self.store.root).as_posix())
+        self.done.damaged.append(path.relative_to(self.store.root).as_posix())
 
 
 def _asked(good: Callable[[Path], bool], path: Path) -> bool:

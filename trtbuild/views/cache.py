@@ -59,11 +59,11 @@ def render_verified(done: Verified) -> str:
     lines = [f"read {counted(read, 'file')}, {human_bytes(done.bytes)}"]
     if done.abandoned:
         lines.append(f"removed {counted(len(done.abandoned), 'folder')} of killed runs")
-    if not done.dropped:
+    if not done.damaged:
         return "\n".join([*lines, "all is as it was written"])
     lines += [
-        f"dropped {counted(len(done.dropped), 'damaged or incomplete file')}",
-        *(f"  {name}" for name in done.dropped),
+        f"dropped {counted(len(done.damaged), 'damaged or incomplete file')}",
+        *(f"  {name}" for name in done.damaged),
     ]
     if done.stages:
         lines += ["these stages will run again", *(f"  {stage}" for stage in done.stages)]
