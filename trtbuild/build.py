@@ -18,6 +18,7 @@ from trtbuild import host
 from trtbuild.errors import MachineError, StageError, TrtbuildError
 from trtbuild.events import Listener, RunStarted, StageEnded, StageStarted, Status, Warned
 from trtbuild.executor import Executor, LocalExecutor
+from trtbuild.failures import crashed, full, reported
 from trtbuild.files import NO_SPACE, machine_error, saying_what, write_json
 from trtbuild.keys import KeyInputs, key_of, with_reads
 from trtbuild.plans import Plan, Step
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # What a job is taken to need while nothing is remembered of it.
 _GUESSED_MEMORY = 3 << 30
-_LOG_TAIL = 12
 _FULL = 1 << 20
 _BUSY_WAIT = 0.2
 
@@ -279,11 +279,11 @@ class Build:
         log = self._keep_log(state)
         try:
             if self._no_space(outcome.result):
-                raise _full(state.step.id, self.resolver.store.root, log)
+                raise full(state.step.id, self.resolver.store.root, log)
             if outcome.result is None:
-                raise _crashed(state.step.id, outcome.status, log)
+                raise crashed(state.step.id, outcome.status, log)
             if "error" in outcome.result:
-                raise _reported(state.step.id, outcome.result["error"], log)
+                raise reported(state.step.id, outcome.result["error"], log)
             if warning := outcome.result.get("warning"):
                 self.listener(Warned(f"{state.step.id}: {warning}"))
             self._store(state, outcome.result, outcome.peak_memory)
@@ -412,45 +412,3 @@ class Build:
             need.status is Status.FAILED or (need.status in (None, Status.SKIPPED) and self._failed_before(need))
             for need in needs
         )
-
-
-def _log_tail(log: Path) -> list[tuple[str, str]]:
-    try:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return []
-    # What faulthandler writes goes on for long, and its first lines tell the most.
-    fatal = next((index for index, line in enumerate(lines) if line.startswith("Fatal Python error")), len(lines))
-    shown = lines[max(0, fatal - 3) : fatal + 7] if fatal < len(lines) else lines[-_LOG_TAIL:]
-    return [("log", str(log)), *([("its end", "\n".join(shown))] if shown else [])]
-
-
-def _full(step: str, cache: Path, log: Path) -> MachineError:
-    return MachineError(
-        f"No space is left in the cache for the outputs of `{step}`",
-        [("cache", str(cache)), ("free", f"{shutil.disk_usage(cache).free:,} bytes"), ("log", str(log))],
-        "Free some space, or choose another place with --cache. What was finished is kept.",
-    )
-
-
-def _crashed(step: str, status: int, log: Path) -> StageError:
-    import signal
-
-    if status >= 0:
-        return StageError(f"The process of `{step}` ended with exit code {status} and no result", _log_tail(log))
-    name = signal.Signals(-status).name if -status in signal.Signals._value2member_map_ else f"signal {-status}"
-    hint = (
-        "The system kills processes that take too much memory: build fewer stages at once with -j 1."
-        if name == "SIGKILL"
-        else ""
-    )
-    return StageError(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
-
-
-def _reported(step: str, error: Mapping[str, Any], log: Path) -> StageError:
-    facts = [("stage", step), *((name, str(value)) for name, value in error["facts"])]
-    if error.get("traceback"):
-        facts.append(("traceback", str(error["traceback"]).strip()))
-    if log.exists():  # a stage that only names what is there prints nothing
-        facts.append(("log", str(log)))
-    return StageError(str(error["error"]), facts, str(error.get("hint", "")))
