@@ -121,7 +121,7 @@ def found(root: str, search: str, folders: Iterable[str], asked: Iterable[str]) 
         path = os.path.join(root, folder)
         names = _names(path) or frozenset()
         for module in asked if names else ():
-            if where := _module_in(path, module, names):
+            for where in _modules_in(path, module, names):
                 places.setdefault(module, []).append(_join(folder, where))
     return dict(sorted(places.items()))
 
@@ -159,18 +159,16 @@ def _folders(search: str, folders: Iterable[str]) -> Iterator[str]:
         yield from python_path()
 
 
-def _module_in(folder: str, name: str, names: Iterable[str]) -> str | None:
-    """The file, or the folder without an __init__, that importing a name would find: as importlib's FileFinder."""
+def _modules_in(folder: str, name: str, names: Iterable[str]) -> list[str]:
+    """The file that importing a name would find, as importlib's FileFinder; a folder that is no package comes last."""
     is_folder = name in names and os.path.isdir(f"{folder}/{name}")
     if is_folder:
         inside = _names(f"{folder}/{name}") or ()
         for suffix in _SUFFIXES:
             if f"__init__{suffix}" in inside:
-                return f"{name}/__init__{suffix}"
-    for suffix in _SUFFIXES:
-        if f"{name}{suffix}" in names:
-            return f"{name}{suffix}"
-    return f"{name}/" if is_folder else None
+                return [f"{name}/__init__{suffix}"]
+    file = next(([f"{name}{suffix}"] for suffix in _SUFFIXES if f"{name}{suffix}" in names), [])
+    return [*file, f"{name}/"] if is_folder else file
 
 
 def _names(folder: str) -> frozenset[str] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import MachineError, StageError
-from trtbuild.reads import python_path
+from trtbuild.reads import PACKAGE
 from trtbuild.sandbox import Level
 from trtbuild.worker.landlock import Rules, restrict
 from trtbuild.worker.observe import Observer, split
@@ -73,5 +75,9 @@ def _restrict(rules: Rules) -> None:
 
 def _rules(folder: Path, data: Mapping[str, Any]) -> Rules:
     given = [path for files in data["inputs"].values() for path in files.values()]
-    read = [*python_folders(), *python_path(), *SYSTEM, data["workspace"], *given, *data["files"].values()]
+    # Where trtbuild is not installed, the folder that it lies in is on the path and holds more than packages.
+    path = [os.path.abspath(entry) for entry in sys.path]
+    metadata = [str(found) for entry in path for found in Path(entry).glob("*.*-info")]
+    packages = [*python_folders(), *(entry for entry in path if entry != PACKAGE), *metadata]
+    read = [*packages, *SYSTEM, data["workspace"], *given, *data["files"].values()]
     return Rules(read=tuple(dict.fromkeys(read)), write=(str(folder),))

@@ -50,10 +50,7 @@ class Imports:
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> None:
         """Find nothing, as the first that is asked: what is asked for in vain is seen here alone."""
         if path is None:
-            if sys.path != self._last_path:
-                self._last_path = list(sys.path)
-                self._add_folders(TOP, self._last_path)
-            self._asked.setdefault(TOP, set()).add(name)
+            self._note_top(name)
         else:
             package, _, last = name.rpartition(".")
             self._add_folders(package, path)
@@ -85,6 +82,12 @@ class Imports:
                 return True
         return last.startswith("__init__.") and self.covers(folder)
 
+    def _note_top(self, name: str) -> None:
+        if sys.path != self._last_path:
+            self._last_path = list(sys.path)
+            self._add_folders(TOP, self._last_path)
+        self._asked.setdefault(TOP, set()).add(name)
+
     def _stat_once(self, path: str) -> os.stat_result:
         """What the import system asks of a path: in the folders of packages nothing changes while a stage runs."""
         known = self._stats.get(path)
@@ -111,7 +114,7 @@ class Imports:
             self.names.add(top)
             # What is loaded already is not looked for, but a user's file of that name would be found by plain Python.
             if globals is not None and self._is_users(globals.get("__file__")):
-                self._asked.setdefault(TOP, set()).add(top)
+                self._note_top(top)
         return self._import(name, globals, locals, fromlist, level)
 
     def _is_users(self, file: Any) -> bool:

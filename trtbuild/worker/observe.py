@@ -10,6 +10,7 @@ What is seen of a path is what was true when it was first used: what the stage i
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -32,7 +33,6 @@ _AT_FDCWD = 0xFFFFFF9C
 _OPENAT2 = 437
 _PAGE = 4096
 _SHORT = 256
-_MOST_OPEN = 200
 
 
 @dataclass(slots=True)
@@ -72,15 +72,22 @@ class Observer:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
+    def begin(self) -> None:
+        """Forget what was seen up to now: it was not the stage's."""
+        self._ask(b"!")
+
     def facts(self) -> Facts:
-        """What was seen up to now."""
-        self._line.sendall(b"?")
+        """What was seen since it began."""
+        return Facts.from_json(self._ask(b"?").decode())
+
+    def _ask(self, question: bytes) -> bytearray:
+        self._line.sendall(question)
         received = bytearray()
         while not received.endswith(b"\n"):
             if not (data := self._line.recv(1 << 20)):
                 raise ConnectionError("the process that watched the stage is gone")
             received += data
-        return Facts.from_json(received.decode())
+        return received
 
 
 def split(owner: Ownership, allowed: Callable[[str, bool], bool] | None = None) -> Observer | str:
@@ -137,9 +144,9 @@ def _watch(pid: int, line: socket.socket, owner: Ownership, allowed: Callable[[s
 
 
 def _serve(pid: int, line: socket.socket, notes: _Notes, listener: Listener) -> None:
-    memories = _Memories()
+    memory = _Memory(pid)
     try:
-        memories.of(pid)
+        memory.open()
         line.sendall(b"+")
     except OSError as error:
         line.sendall(f"the kernel does not let a process read its children's memory: {error.strerror}".encode())
@@ -153,7 +160,7 @@ def _serve(pid: int, line: socket.socket, notes: _Notes, listener: Listener) -> 
             if descriptor == listener.descriptor:
                 if events & select.POLLIN and (call := receive()) is not None:
                     try:
-                        notes.note(call, memories)
+                        notes.note(call, memory)
                     except (ProcessLookupError, FileNotFoundError):
                         pass
                     except Exception as error:
@@ -164,48 +171,59 @@ def _serve(pid: int, line: socket.socket, notes: _Notes, listener: Listener) -> 
                     poll.unregister(descriptor)
             elif descriptor == ended:
                 return
-            elif line.recv(1):
+            elif question := line.recv(1):
+                if question == b"!":
+                    notes.forget()
                 line.sendall(notes.facts.to_json().encode() + b"\n")
             else:
                 poll.unregister(descriptor)
 
 
-class _Memories:
-    """The memory of threads, open for reading."""
+class _Memory:
+    """The memory of the stage's threads and of what they start."""
 
-    def __init__(self) -> None:
-        self._open: dict[int, int] = {}
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._kept = -1
 
-    def of(self, thread: int) -> int:
-        found = self._open.get(thread)
-        if found is None:
-            if len(self._open) >= _MOST_OPEN:
-                self._forget()
-            found = self._open[thread] = os.open(f"/proc/{thread}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        return found
+    def open(self) -> None:
+        """Open the memory of the stage's first thread, which makes most calls. OSError where it may not be read."""
+        self._kept = os.open(f"/proc/{self._pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
 
     def text(self, thread: int, address: int) -> bytes:
-        """The bytes at an address up to the first zero."""
-        found = os.pread(self.of(thread), _SHORT, address)
-        if not found:
-            # The thread runs another program by now, or its number went to another.
-            os.close(self._open.pop(thread))
-            found = os.pread(self.of(thread), _SHORT, address)
+        """The bytes at an address up to the first zero; none where nothing is there, so that the call will fail."""
+        found = self._read(thread, address, _SHORT)
         end = found.find(0)
-        if end < 0:
-            found = os.pread(self.of(thread), _PAGE, address)
+        if end < 0 and len(found) == _SHORT:
+            found = self._read(thread, address, _PAGE)
             end = found.find(0)
-        return found[:end] if end >= 0 else found
+        return found[:end] if end >= 0 else b""
 
     def word(self, thread: int, address: int) -> int:
         """The 64 bits at an address."""
-        found: int = struct.unpack("=Q", os.pread(self.of(thread), 8, address))[0]
+        found: int = struct.unpack("=Q", self._read(thread, address, 8))[0]
         return found
 
-    def _forget(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+    def renew(self, thread: int) -> None:
+        """A thread is about to run another program, in a memory of its own."""
+        if thread == self._pid and self._kept >= 0:
+            os.close(self._kept)
+            self._kept = -1
+
+    def _read(self, thread: int, address: int, size: int) -> bytes:
+        try:
+            if thread == self._pid and self._kept >= 0:
+                return os.pread(self._kept, size, address)
+            # Not kept open: a number of a thread comes to stand for another, and a fork for another program.
+            other = os.open(f"/proc/{thread}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(other, size, address)
+            finally:
+                os.close(other)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return b""
+            raise
 
 
 class _Notes:
@@ -215,35 +233,42 @@ class _Notes:
         self.facts = Facts()
         self._owner = owner
         self._allowed = allowed
-        self._known: dict[Use, set[bytes]] = {Use.ASK: set(), Use.OPEN: set(), Use.RUN: set(), Use.CHANGE: set()}
+        self._asked: set[bytes] = set()
         self._foreign: set[bytes] = set()
 
-    def note(self, call: tuple[int, ...], memories: _Memories) -> None:
+    def forget(self) -> None:
+        """Begin anew."""
+        self.facts = Facts()
+        self._asked.clear()
+
+    def note(self, call: tuple[int, ...], memory: _Memory) -> None:
         """Note one call, as the listener gives it."""
         _, thread, _, number, _, _, *arguments = call
         meaning = CALLS[number]
         for folder, path in meaning.paths:
-            raw = memories.text(thread, arguments[path])
+            raw = memory.text(thread, arguments[path])
             # A path with `..` may lead out of the folder that its text begins with.
             plain = raw[:1] == b"/" and b".." not in raw
             if plain and raw.rpartition(b"/")[0] in self._foreign and self._allowed is None:
                 continue
-            known = self._known[meaning.use]
-            if plain and raw in known and meaning.use is Use.ASK:
+            if meaning.use is Use.ASK and raw in self._asked:
                 continue
             if raw:
                 name = _absolute(os.fsdecode(raw), thread, None if folder is None else arguments[folder])
-                flags = self._flags(meaning, number, thread, arguments, memories)
+                flags = self._flags(meaning, number, thread, arguments, memory)
                 self._note(meaning.use, name, flags)
+                if meaning.use is Use.RUN:
+                    memory.renew(thread)
             if plain:
-                known.add(raw)
+                if meaning.use is Use.ASK:
+                    self._asked.add(raw)
                 if not self._owner.their_folder(os.fsdecode(raw).rpartition("/")[0]):
                     self._foreign.add(raw.rpartition(b"/")[0])
 
     @staticmethod
-    def _flags(meaning: Call, number: int, thread: int, arguments: list[int], memories: _Memories) -> int:
+    def _flags(meaning: Call, number: int, thread: int, arguments: list[int], memory: _Memory) -> int:
         if number == _OPENAT2:
-            return memories.word(thread, arguments[2])
+            return memory.word(thread, arguments[2])
         return arguments[meaning.flags] & 0xFFFFFFFF if meaning.flags is not None else 0
 
     def _note(self, use: Use, path: str, flags: int) -> None:

@@ -43,6 +43,8 @@ class Watch:
         self._imports = Imports(owner)
         self._on = True
         sys.addaudithook(self._audit)
+        if observer is not None:
+            observer.begin()
 
     def finish(self) -> dict[str, Any]:
         """What was read, as `reads` has it.
@@ -61,11 +63,12 @@ class Watch:
         if self._observer is None:
             self._add_sources(facts)
         files = {path: digest for path, digest in self._files(facts).items() if path not in self._declared}
+        listings = self._listings(facts)
         modules, asked = self._imports.searches()
         seen = {
             "reads": {self._owner.relative(path): digest for path, digest in sorted(files.items())},
-            "exists": self._existing(facts, files),
-            "listings": self._listings(facts),
+            "exists": self._existing(facts, files, listings),
+            "listings": {self._owner.relative(path): digest for path, digest in sorted(listings.items())},
             "modules": modules,
             "distributions": self._distributions(),
         }
@@ -96,27 +99,29 @@ class Watch:
             files[path] = _digest(path) if now is not None else None
         return files
 
-    def _existing(self, facts: Facts, files: dict[str, str | None]) -> dict[str, str | None]:
+    def _existing(
+        self, facts: Facts, files: dict[str, str | None], listings: dict[str, str | None]
+    ) -> dict[str, str | None]:
         """What was asked for and is not told by anything else that was seen."""
-        told = {parent for path, found in (files | facts.asked).items() if found for parent in _parents(path)}
+        there = {path for path, found in (files | facts.asked | listings).items() if found}
+        told = {*listings, *(parent for path in there for parent in _parents(path))}
         kept: dict[str, str | None] = {}
         for path, found in sorted(facts.asked.items()):
             temporary = found is None and path in facts.changed and reads.state(path) is None
             # The names that Python gives to code without a file are looked for as if they were files.
             unnamed = path.rpartition("/")[2].startswith("<")
-            there = found == "folder" and (path in told or self._owner.always_there(path))
+            folder = found == "folder" and (path in told or self._owner.always_there(path))
             told_else = path in files or path in self._declared or self._imports.covers(path)
-            if not (told_else or temporary or unnamed or there):
+            if not (told_else or temporary or unnamed or folder):
                 kept[self._owner.relative(path)] = found
         return kept
 
     def _listings(self, facts: Facts) -> dict[str, str | None]:
-        listed = {
+        return {
             path: digest
             for path, (digest, count) in facts.listed.items()
             if path in self._listed or count > self._imports.listed(path)
         }
-        return {self._owner.relative(path): digest for path, digest in sorted(listed.items())}
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._on:
