@@ -40,8 +40,8 @@ class Artifact:
 class Damaged(Exception):
     """A blob that was to be published is damaged or gone: the step that made it must run again."""
 
-    def __init__(self, step: str) -> None:
-        super().__init__(step)
+    def __init__(self, step: str, name: str, output: Output) -> None:
+        super().__init__(f"The blob of {name} ({output.digest[:12]}) of {step} is damaged or gone")
         self.step = step
 
 
@@ -135,7 +135,7 @@ def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         if not store.write(output, aside):
-            raise Damaged(step)
+            raise Damaged(step, target.name, output)
         aside.replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trtbuild import host
 from trtbuild.build import Build, Options
 from trtbuild.errors import TrtbuildError, UsageError
-from trtbuild.events import Event, Listener, Status
+from trtbuild.events import Event, Listener, Status, Warned
 from trtbuild.executor import EarlyExecutor
 from trtbuild.places import Place
 from trtbuild.plans import Cell, Plan
@@ -168,6 +168,7 @@ def _publish(session: Session, build: Build) -> list[Artifact]:
         try:
             return publish(session.plan, _entries_of(build), session.workspace, session.store, session.digests)
         except Damaged as damaged:
+            build.listener(Warned(f"{damaged}; it is built again"))
             build.rerun({damaged.step: "its output is damaged or gone"})
     return []
 
