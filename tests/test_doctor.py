@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from trtbuild import sandbox
 from trtbuild.buildable import Obstacle, Question
 from trtbuild.doctor import (
     PACKAGES,
@@ -20,6 +21,7 @@ from trtbuild.doctor import (
     Torch,
     VersionSet,
     capabilities_of,
+    sandbox_capabilities,
     version_set_of,
 )
 from trtbuild.views.doctor import render_report
@@ -175,7 +177,15 @@ def test_this_machine_is_examined_without_importing_what_it_examines() -> None:
         "print(len(report.capabilities), sorted(examined & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    assert done.stdout == "8 []\n"
+    assert done.stdout == "10 []\n"
+
+
+def test_what_the_kernel_does_not_tell_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "cannot_observe", lambda: "the kernel refuses to report file accesses: no")
+    monkeypatch.setattr(sandbox, "cannot_restrict", lambda: "")
+    seen, enforced = sandbox_capabilities()
+    assert not seen.available and "refuses to report" in seen.why and "seccomp" in seen.mend
+    assert not enforced.available and enforced.why == seen.why
 
 
 def test_a_library_that_crashes_is_reported_as_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trtbuild import host
+from trtbuild import host, sandbox
 from trtbuild.buildable import Obstacle, Question, why_not
 from trtbuild.errors import TrtbuildError
 from trtbuild.stages.gpuless import TRIED
@@ -145,7 +145,8 @@ def examine() -> Report:
         machine = _machine()
         probes = tuple(one.result() for one in running)
     versions = version_set_of(packages, torch)
-    return Report(machine, packages, torch, versions, probes, capabilities_of(machine, torch, versions, probes))
+    capabilities = (*capabilities_of(machine, torch, versions, probes), *sandbox_capabilities())
+    return Report(machine, packages, torch, versions, probes, capabilities)
 
 
 # what can be done
@@ -204,6 +205,16 @@ def capabilities_of(
         capability("AOTInductor", _cell("aot_inductor"), *rtx),
         capability("standard TensorRT", _cell("engine", runtime="tensorrt"), "torch"),
         _running(machine, torch, next((probe for probe in probes if probe.name == "torch"), None)),
+    )
+
+
+def sandbox_capabilities() -> tuple[Capability, ...]:
+    """What the kernel tells of stages' reads, and whether it can refuse them (see `sandbox`)."""
+    unseen, free = sandbox.cannot_observe(), sandbox.cannot_restrict()
+    allow = "Allow the container seccomp user notification, for example with --security-opt seccomp=unconfined."
+    return (
+        Capability("seeing what native code reads", not unseen, unseen, allow if unseen else ""),
+        Capability("run --sandbox enforce", not (unseen or free), unseen or free, allow if unseen else ""),
     )
 
 
