@@ -1,9 +1,12 @@
-"""The peer of `tests.bench.build`: one artifact made by hand, with the calls that a user's own script would make.
+"""The peer of `tests.bench.cold_build`: artifacts made by hand, with the calls that a user's own script would make.
 
-python tests/bench/plain.py MODEL FORMAT PRECISION OUTPUT
+python tests/bench/by_hand.py MODEL FOLDER ARTIFACT...
 
-Of trtbuild it takes the patches that a machine without a GPU needs, and nothing else. FORMAT is engine, onnx or
-exported_program, by which the program for Windows is meant. The numbers are those of recipes/resnet.toml.
+An artifact is TARGET-PRECISION-FORMAT, and so is the file it goes to; by exported_program the one for Windows is meant.
+With several, each precision is traced once and compiled once, as a careful script for all of them would.
+
+Of trtbuild it takes the patches that a machine without a GPU needs, and nothing else. The numbers are those of
+recipes/resnet.toml.
 """
 
 from __future__ import annotations
@@ -18,22 +21,35 @@ BATCH = {"min": 1, "opt": 8, "max": 32}
 IMAGE = (3, 224, 224)
 
 
-def main(model_name: str, format: str, precision: str, output: str) -> None:
-    import torch
-
-    if format != "onnx":
+def main(model: str, folder: str, *artifacts: str) -> None:
+    wanted = [artifact.split("-") for artifact in artifacts]
+    if any(format != "onnx" for _, _, format in wanted):
         # As such a script begins: with its imports. The program that it traces is the same.
         _import_torch_tensorrt()
+    for precision in dict.fromkeys(precision for _, precision, _ in wanted):
+        formats = [
+            (format, f"{folder}/{target}-{precision}-{format}") for target, p, format in wanted if p == precision
+        ]
+        _make(model, precision, formats)
+
+
+def _make(model: str, precision: str, wanted: list[tuple[str, str]]) -> None:
+    import torch
+
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    program = _trace(model_name, dtype)
-    if format == "onnx":
-        _save_onnx(program, output)
+    program = _trace(model, dtype)
+    for format, output in wanted:
+        if format == "onnx":
+            torch.onnx.export(program, (), output, dynamo=True, external_data=False, verbose=False)
+    if all(format == "onnx" for format, _ in wanted):
         return
     module = _compile(program, dtype)
-    if format == "engine":
-        _save_engine(module, Path(output))
-    else:
-        _save_windows_program(module, output)
+    for format, output in wanted:
+        if format == "engine":
+            (engine,) = [child.serialized_engine for _, child in module.named_children()]
+            Path(output).write_bytes(engine)
+        elif format == "exported_program":
+            _save_windows_program(module, output)
 
 
 def _import_torch_tensorrt() -> None:
@@ -75,23 +91,12 @@ def _compile(program: Any, dtype: Any) -> Any:
         )
 
 
-def _save_engine(module: Any, output: Path) -> None:
-    (engine,) = [child.serialized_engine for _, child in module.named_children()]
-    output.write_bytes(engine)
-
-
 def _save_windows_program(module: Any, output: str) -> None:
     import torch
     from torch_tensorrt.dynamo import _exporter
 
     program = _exporter.export(module, cross_compile_module=True, use_legacy_exporter=True)
     torch.export.save(program, output)
-
-
-def _save_onnx(program: Any, output: str) -> None:
-    import torch
-
-    torch.onnx.export(program, (), output, dynamo=True, external_data=False, verbose=False)
 
 
 if __name__ == "__main__":
