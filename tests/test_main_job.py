@@ -77,83 +77,8 @@ def test_a_copy_in_another_folder_is_cached(copied: Project) -> None:
     assert copied.run().ran() == []
 
 
-def rename_variable(project: Project) -> None:
-    project.edit(
-        project.model,
-        "        self.slope = slope\n",
-        "        # A comment, and lines moved.\n\n        self.slope = slope\n",
-    )
-
-
-def one_op(project: Project) -> None:
-    project.edit(project.model, "x = torch.relu(x * 2.0 + 1.0)", "x = torch.tanh(x * 2.0 + 1.0)")
-
-
 def one_constant(project: Project) -> None:
     project.edit(project.model, "slope: float = 0.1", "slope: float = 0.30000001")
-
-
-def one_bound(project: Project) -> None:
-    project.edit(project.recipe, "max = 8", "max = 9")
-
-
-def one_opt(project: Project) -> None:
-    project.edit(project.recipe, "opt = 4", "opt = 2")
-
-
-def one_setting(project: Project) -> None:
-    project.edit(project.recipe, "min_block_size = 1\n", "min_block_size = 1\noptimization_level = 2\n")
-
-
-def the_capability(project: Project) -> None:
-    project.edit(project.recipe, '["8.9"]', '["8.6"]')
-
-
-EDITS: list[tuple[Callable[[Project], None], list[str], str, str]] = [
-    (rename_variable, [TRACE], TRACE, 'reads["models/nets.py"]'),
-    (one_op, [TRACE, COMPILE, EXPORT], TRACE, 'reads["models/nets.py"]'),
-    (one_constant, [TRACE, COMPILE, EXPORT], TRACE, 'reads["models/nets.py"]'),
-    (one_bound, [TRACE, COMPILE, EXPORT], COMPILE, "dims.batch.max 8 -> 9"),
-    # The size that is tuned for is no part of the program's meaning: the trace is made again, and the engine for it.
-    (one_opt, [TRACE, COMPILE, EXPORT], COMPILE, "dims.batch.opt 4 -> 2"),
-    (one_setting, [COMPILE], COMPILE, "options.optimization_level"),
-    (the_capability, [COMPILE, EXPORT], COMPILE, "8.9"),
-]
-
-
-@pytest.mark.parametrize(("edit", "runs", "stage", "named"), EDITS, ids=[edit[0].__name__ for edit in EDITS])
-def test_an_edit_runs_exactly_what_depends_on_it_and_explain_names_it(
-    copied: Project, edit: Callable[[Project], None], runs: list[str], stage: str, named: str
-) -> None:
-    edit(copied)
-    planned = {found["id"]: found["action"] for found in copied.trtbuild("plan", "net.toml", "--json").json["stages"]}
-    done = copied.run()
-    assert done.code == 0, done.err
-    assert [id for id in done.ran() if id != EXPORT] == [id for id in runs if id != EXPORT]
-    assert planned[runs[0]] == "run"
-    assert all(
-        planned[id] == "cached"
-        for id in (TRACE, COMPILE, EXPORT)
-        if id not in runs and (TRACE, COMPILE, EXPORT).index(id) < (TRACE, COMPILE, EXPORT).index(runs[0])
-    )
-    assert named in " ".join(copied.explain(stage).split())
-
-
-def test_explain_names_the_very_op_constant_and_weight_in_a_program(copied: Project) -> None:
-    copied.edit(copied.model, "x = torch.relu(x * 2.0 + 1.0)", "x = torch.tanh(x * 2.0 + 1.5)")
-    copied.run()
-    explained = copied.explain("compile/linux/fp32")
-    assert "tanh" in explained and "relu" in explained and "1.5" in explained
-    copied.edit(copied.recipe, "args = { classes = 4 }", "args = { classes = 4 }\nseed = 1")
-    copied.run()
-    explained = copied.explain("compile/linux/fp32")
-    assert 'weights["conv.weight"]' in explained and "tanh" not in explained
-
-
-def test_before_a_run_explain_names_what_changed_too(copied: Project) -> None:
-    one_constant(copied)
-    assert 'reads["models/nets.py"]' in copied.explain("trace/fp32")
-    assert "is not known yet" in copied.explain("compile/linux/fp32")
 
 
 def test_another_precision_adds_its_own_stages_only(copied: Project) -> None:
