@@ -93,6 +93,31 @@ def test_an_output_made_only_once_is_a_difference(tmp_path: Path) -> None:
     assert found[2].where == ["more.json: made only the second time", "null.json: made only the first time"]
 
 
+def test_a_damaged_output_is_built_again_before_it_is_compared(tmp_path: Path) -> None:
+    project = Project(tmp_path / "net", NULL)
+    assert project.run().code == 0
+    blob = max((project.root / "cache/blobs-v1").glob("*/*"), key=lambda path: path.stat().st_mtime_ns)
+    blob.chmod(0o644)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    done = project.run("--rebuild-check")
+    assert done.code == 0, done.err
+    assert {check["verdict"] for check in done.json["rebuild_check"]} == {"same bytes"}
+
+
+NULL = """\
+[model]
+entry = "models/nets.py:Net"
+
+[inputs.x]
+shape = [1]
+
+[targets.linux]
+platform = "linux-x86_64"
+runtime = "null"
+formats = ["engine"]
+"""
+
+
 def test_checks_as_text() -> None:
     text = render_checks(
         [

@@ -74,8 +74,8 @@ def run(
         check_writable(workspace)
         build = Build(session.plan, session.resolver, options, listener or _silent, workers)
         artifacts = _built(session, build, standing)
-    errors = [state.error for state in build.states.values() if state.error is not None]
-    checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
+        errors = [state.error for state in build.states.values() if state.error is not None]
+        checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
     built = BuildResult(_stages(build), artifacts, left_out, [*errors, *_not_reproduced(checks)], checks)
     return joined(settled, built, paths)
 
@@ -100,11 +100,12 @@ def _rebuilt(session: Session, build: Build, options: Options) -> list[Check]:
     from trtbuild.reproduce import rebuild
 
     store = session.store
-    entries = _entries_of(build)
-    damaged = [id for id, entry in entries.items() if not all(map(store.intact, entry.outputs.values()))]
-    if damaged:
-        build.rerun(dict.fromkeys(damaged, "its output is damaged or gone"))
-    return rebuild(session.plan, session.resolver, options, build.listener)
+    with store.in_use():
+        entries = _entries_of(build)
+        damaged = [id for id, entry in entries.items() if not all(map(store.intact, entry.outputs.values()))]
+        if damaged:
+            build.rerun(dict.fromkeys(damaged, "its output is damaged or gone"))
+        return rebuild(session.plan, session.resolver, options, build.listener)
 
 
 def _not_reproduced(checks: Sequence[Check]) -> list[TrtbuildError]:

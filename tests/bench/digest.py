@@ -9,6 +9,7 @@ timed in turns, and the best of each counts. Processor seconds say more than wal
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def _resnet(folder: Path) -> None:
     trace()
     traced, digest = _best(trace, lambda: canonical_digest(path))
     _report("ResNet-50: export and save", traced)
-    _report("  digest of the program's meaning", digest, traced)
+    _report("  digest of the program's meaning", digest, traced, "export and save")
     weights = folder / "resnet50.safetensors"
     from safetensors.torch import save_file
 
@@ -98,7 +99,7 @@ def _files(program: Path, weights: Path) -> None:
         *map(tool, tools),
     )
     for name, took in zip(names, found, strict=True):
-        _report(f"  {name}", took, found[-1], size)
+        _report(f"  {name}", took, found[-1], names[-1], size)
 
 
 def _best(*actions: Callable[[], Any]) -> list[tuple[float, float]]:
@@ -114,18 +115,18 @@ def _best(*actions: Callable[[], Any]) -> list[tuple[float, float]]:
 
 
 def _cpu() -> float:
-    import os
-
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _report(name: str, took: tuple[float, float], of: tuple[float, float] | None = None, size: int = 0) -> None:
+def _report(
+    name: str, took: tuple[float, float], of: tuple[float, float] | None = None, what: str = "", size: int = 0
+) -> None:
     text = f"{name:<36} {took[0]:7.3f} / {took[1]:6.2f}"
     if size:
         text += f"  {size / took[0] / 1e6:6.0f} MB/s"
     if of:
-        text += f"  {took[0] / of[0]:6.3f} of the {'export' if not size else 'last'}'s wall time"
+        text += f"  {took[0] / of[0]:6.3f} / {took[1] / of[1]:.3f} of {what}"
     print(text)
 
 
