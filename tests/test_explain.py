@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.fakes import FakeExecutor, Recorder, null_plan, null_step
 from trtbuild.build import Build, Options
-from trtbuild.explain import Decided, Explanation, explanations
+from trtbuild.explaining import Decided, Explanation, explanations
 from trtbuild.plans import Plan
 from trtbuild.resolve import Resolver
 from trtbuild.signs import Digests

@@ -11,7 +11,7 @@ from trtbuild.running import run
 from trtbuild.session import PathLike, Session, open_session
 
 if TYPE_CHECKING:
-    from trtbuild.explain import Explanation
+    from trtbuild.explaining import Explanation
 
 __all__ = [
     "BuildResult",

@@ -12,7 +12,7 @@ from trtbuild.session import Session
 from trtbuild.store.entry import Entry
 
 if TYPE_CHECKING:
-    from trtbuild.explain import Decided, Explanation
+    from trtbuild.explaining import Decided, Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def preview(session: Session, *, force: bool = False) -> list[Planned]:
 
 def _decided(session: Session, *, force: bool = False) -> Iterator[Decided]:
     """The decision on each step, as far as it can be taken before any has run."""
-    from trtbuild.explain import Decided
+    from trtbuild.explaining import Decided
 
     resolver = session.resolver
     entries: dict[str, Entry] = {}
@@ -63,7 +63,7 @@ def _decided(session: Session, *, force: bool = False) -> Iterator[Decided]:
 
 def explain(session: Session, stage: str | None = None) -> list[Explanation]:
     """Why each step, or the one named, ran last or would run next. UsageError where there is no such step."""
-    from trtbuild.explain import explanations
+    from trtbuild.explaining import explanations
 
     wanted = {_step_named(session.plan, stage).id} if stage else {step.id for step in session.plan.steps}
     found = explanations(session.resolver, list(_decided(session)), wanted)

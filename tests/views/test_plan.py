@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.views.plans import left_out
 from trtbuild.changes import Change
-from trtbuild.explain import Account, Explanation
+from trtbuild.explaining import Account, Explanation
 from trtbuild.views.plan import PlanRow, render_explain, render_plan
 from trtbuild.words import Told
 

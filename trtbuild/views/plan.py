@@ -11,7 +11,7 @@ from trtbuild.plans import Cell
 from trtbuild.views.text import aligned
 
 if TYPE_CHECKING:
-    from trtbuild.explain import Explanation
+    from trtbuild.explaining import Explanation
 
 _SUMMARY: dict[str, str] = {"run": "to run", "unknown": "known after these", "cached": "cached", "skipped": "skipped"}
 
