@@ -140,7 +140,12 @@ def test_every_module_can_be_imported_without_torch(tmp_path: Path) -> None:
     )
     for name in ("torch", "torch_tensorrt", "tensorrt", "tensorrt_rtx", "onnx", "safetensors"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
-    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    code = (
+        "import importlib, sys, trtbuild\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        # A module of the same name would take a function's place.
+        "assert all(callable(getattr(trtbuild, name)) for name in trtbuild.__all__ if name[0] != '_')"
+    )
     names = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
     done = subprocess.run(
         [sys.executable, "-c", code, *names],
