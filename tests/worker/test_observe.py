@@ -340,6 +340,10 @@ def test_a_stage_ends_with_the_process_that_watches_it(tmp_path: Path) -> None:
     assert watch_one(model(tmp_path, code))["status"] == -signal.SIGKILL
 
 
+def test_the_memory_of_a_watched_stage_is_that_of_its_process(tmp_path: Path) -> None:
+    assert watch_one(model(tmp_path, "x = bytearray(b'x') * (300 << 20)"))["peak"] > 300 << 20
+
+
 def test_a_signal_does_not_break_off_what_is_being_read(tmp_path: Path) -> None:
     workspace = model(
         tmp_path,

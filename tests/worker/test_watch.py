@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.worker.watched import watch_one
+from trtbuild.toolchain import normal_name
+from trtbuild.worker.owners import owners
 
 
 def watched(workspace: Path, code: str, level: str = "off", **environment: str) -> dict[str, Any]:
@@ -65,6 +68,14 @@ def test_packages_are_seen_by_importlib_too_and_in_vain(workspace: Path) -> None
     )
     found = watched(workspace, code)["distributions"]
     assert found["hypothesis"] and found["not-there-yet"] is None
+
+
+def test_modules_belong_to_the_distributions_that_importlib_names() -> None:
+    found = owners()
+    for name, named in packages_distributions().items():
+        # The one with a slash is a folder of a package that has no __init__; what it belongs to goes by its first name.
+        top = name.partition("/")[0]
+        assert {normal_name(one) for one in named} <= found.get(top, set()) | {"trtbuild"}
 
 
 def test_where_modules_are_looked_for_is_seen(workspace: Path, tmp_path: Path, level: str) -> None:

@@ -5,7 +5,7 @@ python -m tests.worker.watched FOLDER LEVEL NAME...
 Once <FOLDER>/<name>.prepare has run for each name, <FOLDER>/<name>/net.py is imported with that folder as the workspace
 and <FOLDER>/.jobs/<name> as the job's. Prints JSON:
 
-{name: {"status": exit status, "seen": what was read, "warning": "", "error": [kind, sentence, facts, hint]}}
+{name: {"status": exit status, "peak": bytes, "seen": what was read, "warning": "", "error": [kind, sentence, ...]}}
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def _run(workspace: Path, job: Path, level: str) -> dict[str, Any]:
             code = _stage(workspace, job, level)
         finally:
             os._exit(code)
-    _, status = os.waitpid(pid, 0)
+    _, status, usage = os.wait4(pid, 0)
     found = json.loads((job / "seen.json").read_text()) if (job / "seen.json").exists() else {}
-    return {"status": os.waitstatus_to_exitcode(status), **found}
+    return {"status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss * 1024, **found}
 
 
 def _stage(workspace: Path, job: Path, level: str) -> int:
