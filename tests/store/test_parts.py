@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from tests.store.things import LARGE, archive, bytes_of, files, noise, overwrite, put, put_archive, put_entry, put_file
 from trtbuild.store import copying
+from trtbuild.store.checked import write_checked
 from trtbuild.store.local import LocalStore
+from trtbuild.store.parts import list_to_json
 
 
 def test_what_is_kept_in_parts_comes_back_whole(tmp_path: Path) -> None:
@@ -84,8 +86,6 @@ def test_a_damaged_part_is_a_miss_of_all_that_hold_it_and_of_nothing_else(tmp_pa
 
 @pytest.mark.parametrize("parts", [[], [["0" * 64, 5]], [["../../x", LARGE]], "x", [[3, 4, 5]], [["0" * 64, True]]])
 def test_a_list_of_parts_of_another_shape_is_a_miss(tmp_path: Path, parts: Any) -> None:
-    from trtbuild.store.checked import write_checked
-
     store = LocalStore(tmp_path / "cache")
     output = put_archive(store, noise(LARGE))
     write_checked(store.parts_path(output.digest), {"bytes": output.bytes, "parts": parts})
@@ -95,7 +95,7 @@ def test_a_list_of_parts_of_another_shape_is_a_miss(tmp_path: Path, parts: Any) 
 def test_a_list_that_names_other_parts_is_found_out_by_the_whole_digest(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "cache")
     one, other = put_archive(store, noise(LARGE)), put_archive(store, noise(LARGE, 1))
-    store.parts_path(one.digest).write_bytes(store.parts_path(other.digest).read_bytes())
+    write_checked(store.parts_path(one.digest), list_to_json(store.parts(other.digest) or []))
     again = LocalStore(store.root)
     assert one.bytes == other.bytes and again.has(one)
     assert bytes_of(again, one) is None and not again.has(one) and bytes_of(again, other) is not None
@@ -197,3 +197,10 @@ def test_an_older_program_is_found_by_its_meaning_in_parts_too(tmp_path: Path) -
     file = LocalStore(store.root).open_meaning(output.canonical)
     assert file is not None and file.read() == bytes_of(store, output)
     assert store.open_meaning("raw:unknown") is None
+
+
+def test_a_file_in_the_place_of_another_is_damaged(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "cache")
+    one, other = put_archive(store, noise(LARGE)), put_archive(store, noise(LARGE, 1))
+    store.parts_path(one.digest).write_bytes(store.parts_path(other.digest).read_bytes())
+    assert not LocalStore(store.root).has(one) and store.has(other)
