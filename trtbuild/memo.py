@@ -30,7 +30,7 @@ def recipe_paths(given: Sequence[str]) -> list[Path]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            inside = [path / name for name in recipes_in(str(path))]
+            inside = [Path(name, recipe) for recipe in recipes_in(name)]
             if not inside:
                 raise UsageError("The folder holds no recipe", [("folder", name)], "Recipes are *.toml files.")
             found += inside

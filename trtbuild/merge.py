@@ -80,10 +80,10 @@ def check_names(recipes: Iterable[Path]) -> None:
     """UsageError where two recipes have one name, since `dist/` knows them by it."""
     seen: dict[str, Path] = {}
     for path in recipes:
-        if path.stem in seen:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
             raise UsageError(
                 f"Two recipes are called `{path.stem}`",
-                [("one", str(seen[path.stem])), ("other", str(path))],
+                [("one", str(other)), ("other", str(path))],
                 "Their artifacts would lie in one folder of dist/: rename one.",
             )
-        seen[path.stem] = path

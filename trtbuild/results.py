@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtbuild.errors import Exit, TrtbuildError
 from trtbuild.events import Status
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from trtbuild.reproduce import Check
 
 
-@dataclass(frozen=True, slots=True)
-class StageResult:
+class StageResult(NamedTuple):
     """How one stage ended. `reason` says why it ran, or why not."""
 
     id: str
@@ -29,7 +28,7 @@ class StageResult:
     reason: str
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return self._asdict()
 
 
 @dataclass(frozen=True, slots=True)
