@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import importlib.metadata
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import _bootstrap_external
+from importlib.machinery import FileFinder
 from typing import Any
 
 from trtbuild.reads import PACKAGE, TOP, found, python_path
@@ -15,33 +17,41 @@ from trtbuild.worker.ownership import Ownership, python_folders
 
 
 class Imports:
-    """Watches imports from when it is made until `end`."""
+    """Watches imports from when it is made until `end`.
+
+    What it puts into Python's import system does little: a trace runs some hundred thousand import statements.
+    """
 
     def __init__(self, owner: Ownership) -> None:
         self._owner = owner
         self._known = set(sys.modules)
-        # Names of packages and modules that an import statement named, whoever it stands in.
-        self.names: set[str] = set()
+        self._named: set[str] = set()
         # By search, "sys.path" or a package: the user's folders in their order, and the names asked for.
         self._folders: dict[str, dict[str, None]] = {}
         self._asked: dict[str, set[str]] = {}
         self._last_path: list[str] = []
-        self._user_files: dict[str, bool] = {}
+        self._others: set[str | None] = {None}
         self._listed: Counter[str] = Counter()
         self._packages = tuple(f"{folder}/" for folder in python_folders())
-        self._stats: dict[str, os.stat_result] = {}
-        self._stat = getattr(_bootstrap_external, "_path_stat")  # noqa: B009
+        self._replaced: list[tuple[Any, str, Any]] = []
         # Each import asks for the same folders again, and each question to the kernel is one that is watched.
-        setattr(_bootstrap_external, "_path_stat", self._stat_once)  # noqa: B010
-        self._import = builtins.__import__
-        builtins.__import__ = self._imported
+        self._replace(_bootstrap_external, "_path_stat", self._stat_once)
+        # Who lists a folder of sys.path for modules, or for the metadata of distributions, does not read its names.
+        self._replace(FileFinder, "_fill_cache", lambda fill: self._counted(fill, "path"))
+        metadata: Any = importlib.metadata
+        self._replace(metadata.FastPath, "children", lambda children: self._counted(children, "root"))
+        self._replace(builtins, "__import__", self._noted)
         sys.meta_path.insert(0, self)
 
     def end(self) -> None:
         """Watch no more."""
-        builtins.__import__ = self._import
-        setattr(_bootstrap_external, "_path_stat", self._stat)  # noqa: B010
+        for owner, name, original in self._replaced:
+            setattr(owner, name, original)
         sys.meta_path.remove(self)
+
+    def names(self) -> set[str]:
+        """The names of packages and modules that import statements named, whoever they stand in."""
+        return {name.partition(".")[0] for name in self._named}
 
     def loaded(self) -> list[str]:
         """The modules that were loaded meanwhile."""
@@ -66,10 +76,6 @@ class Imports:
             modules[name] = {"in": folders, "found": found(self._owner.root, name, folders, names)}
         return modules, {name: " ".join(names) for name, names in asked.items()}
 
-    def note_listing(self, folder: str) -> None:
-        """The import system listed a folder."""
-        self._listed[folder] += 1
-
     def listed(self, folder: str) -> int:
         """How often the import system listed a folder."""
         return self._listed[folder]
@@ -88,14 +94,19 @@ class Imports:
             self._add_folders(TOP, self._last_path)
         self._asked.setdefault(TOP, set()).add(name)
 
-    def _stat_once(self, path: str) -> os.stat_result:
+    def _stat_once(self, ask: Callable[[str], os.stat_result]) -> Callable[[str], os.stat_result]:
         """What the import system asks of a path: in the folders of packages nothing changes while a stage runs."""
-        known = self._stats.get(path)
-        if known is None:
-            known = self._stat(path)
-            if path.startswith(self._packages):
-                self._stats[path] = known
-        return known
+        known: dict[str, os.stat_result] = {}
+
+        def stat(path: str) -> os.stat_result:
+            found = known.get(path)
+            if found is None:
+                found = ask(path)
+                if path.startswith(self._packages):
+                    known[path] = found
+            return found
+
+        return stat
 
     def _add_folders(self, search: str, path: Sequence[str]) -> None:
         for entry in path:
@@ -108,19 +119,37 @@ class Imports:
             if search != TOP or self._owner.inside(folder) or folder not in (*python_path(), PACKAGE):
                 self._folders.setdefault(search, {})[folder] = None
 
-    def _imported(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        if level == 0:
-            top = name.partition(".")[0]
-            self.names.add(top)
-            # What is loaded already is not looked for, but a user's file of that name would be found by plain Python.
-            if globals is not None and self._is_users(globals.get("__file__")):
-                self._note_top(top)
-        return self._import(name, globals, locals, fromlist, level)
+    def _replace(self, owner: Any, name: str, replacement: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        self._replaced.append((owner, name, original))
+        setattr(owner, name, replacement(original))
 
-    def _is_users(self, file: Any) -> bool:
-        if not isinstance(file, str) or file.startswith(self._packages):
-            return False
-        known = self._user_files.get(file)
-        if known is None:
-            known = self._user_files[file] = self._owner.theirs(os.path.abspath(file))
-        return known
+    def _counted(self, function: Callable[..., Any], attribute: str) -> Callable[..., Any]:
+        def counted(of: Any) -> Any:
+            self._listed[os.path.abspath(getattr(of, attribute) or ".")] += 1
+            return function(of)
+
+        return counted
+
+    def _noted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        named, others = self._named.add, self._others
+
+        def imported(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+            if level == 0:
+                named(name)
+                if globals is not None and (file := globals.get("__file__")) not in others:
+                    self._note_import(name, file)
+            return function(name, globals, locals, fromlist, level)
+
+        return imported
+
+    def _note_import(self, name: str, file: Any) -> None:
+        if (
+            not isinstance(file, str)
+            or file.startswith(self._packages)
+            or not self._owner.theirs(os.path.abspath(file))
+        ):
+            self._others.add(file)
+        else:
+            # What is loaded already is not looked for, but a user's file of that name would be found by plain Python.
+            self._note_top(name.partition(".")[0])

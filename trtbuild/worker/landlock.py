@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _ASK_VERSION = 1
@@ -35,9 +36,17 @@ class Rules:
 
     def allow(self, path: str, writes: bool) -> bool:
         """Whether an existing file may be opened."""
-        real = f"{os.path.realpath(path)}/"
-        allowed = (*self.write, *self.devices, *(() if writes else self.read))
-        return real.startswith(tuple(f"{os.path.realpath(given).rstrip('/')}/" for given in allowed))
+        folder = path.rpartition("/")[0]
+        if not os.path.islink(path) and _under(folder, self.write, self.devices, () if writes else self.read):
+            return True
+        return _under(os.path.realpath(path), self.write, self.devices, () if writes else self.read)
+
+
+@cache
+def _under(path: str, *allowed: tuple[str, ...]) -> bool:
+    """Whether a path is, or really lies below, one of those given; a file may be given too."""
+    given = tuple(f"{os.path.realpath(one).rstrip('/')}/" for group in allowed for one in group)
+    return f"{os.path.realpath(path)}/".startswith(given)
 
 
 def version() -> int:

@@ -249,7 +249,8 @@ class _Notes:
             raw = memory.text(thread, arguments[path])
             # A path with `..` may lead out of the folder that its text begins with.
             plain = raw[:1] == b"/" and b".." not in raw
-            if plain and raw.rpartition(b"/")[0] in self._foreign and self._allowed is None:
+            passed = self._allowed is None or meaning.use is Use.ASK
+            if passed and plain and raw.rpartition(b"/")[0] in self._foreign:
                 continue
             if meaning.use is Use.ASK and raw in self._asked:
                 continue

@@ -1,14 +1,14 @@
 """What a stage really read: files, what it asked of others, folders it listed, modules, installed distributions.
 
 Files are seen by an `Observer` at the kernel, or where there is none by an audit hook, which sees those that Python
-opens and no others. Modules, and who listed a folder, only Python can tell. What belongs to Python itself, to installed
-packages and to the system is covered by the versions of the distributions that were imported.
+opens and no others. Which modules were asked for, and which folders were listed to find them, only Python can tell.
+What belongs to Python itself, to installed packages and to the system is covered by the versions of the distributions
+that were imported.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Iterable
@@ -26,12 +26,12 @@ from trtbuild.worker.owners import owners
 from trtbuild.worker.ownership import Ownership
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-# The folders of sys.path are listed for modules, and for the metadata of distributions.
-_IMPORT_SYSTEM = ("<frozen importlib.", f"{Path(importlib.__file__).parent}/")
+_LISTING = frozenset({"os.listdir", "os.scandir"})
+_OPENING = frozenset({"open", "ctypes.dlopen", "sqlite3.connect"})
 
 
 class Watch:
-    """Starts to watch when made; an audit hook cannot be taken off, so one process watches one stage."""
+    """Starts to watch when made. An audit hook cannot be taken off, so one process watches one stage."""
 
     def __init__(self, owner: Ownership, observer: Observer | None = None, declared: Iterable[Path] = ()) -> None:
         self._owner = owner
@@ -39,19 +39,19 @@ class Watch:
         self._declared = {os.path.abspath(path) for path in declared}
         self._observer = observer
         self._facts = Facts()
-        self._listed: set[str] = set()
         self._imports = Imports(owner)
-        self._on = True
-        sys.addaudithook(self._audit)
+        self._events = _LISTING | _OPENING
         if observer is not None:
             observer.begin()
+        else:
+            sys.addaudithook(self._audit)
 
     def finish(self) -> dict[str, Any]:
         """What was read, as `reads` has it.
 
         StageError where a file changed while the stage ran: its output belongs to no state of the sources.
         """
-        self._on = False
+        self._events = frozenset()
         self._imports.end()
         facts = self._observer.facts() if self._observer else self._facts
         if facts.trouble:
@@ -117,22 +117,17 @@ class Watch:
         return kept
 
     def _listings(self, facts: Facts) -> dict[str, str | None]:
-        return {
-            path: digest
-            for path, (digest, count) in facts.listed.items()
-            if path in self._listed or count > self._imports.listed(path)
-        }
+        return {path: digest for path, (digest, count) in facts.listed.items() if count > self._imports.listed(path)}
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self._on:
+        # Most events are others, and there are many: a trace of ResNet-50 has some hundred thousand.
+        if event not in self._events:
             return
         with contextlib.suppress(Exception):
-            if event in ("os.listdir", "os.scandir"):
-                self._note_listing(args[0], sys._getframe(1).f_code.co_filename)
-            elif self._observer is None and event in ("open", "ctypes.dlopen", "sqlite3.connect") and args[0]:
-                writing = event == "open" and isinstance(args[2], int) and args[2] & _WRITING
-                if not writing:
-                    self._note_open(args[0])
+            if event in _LISTING:
+                self._note_listing(args[0])
+            elif args[0] and not (event == "open" and isinstance(args[2], int) and args[2] & _WRITING):
+                self._note_open(args[0])
 
     def _note_open(self, target: Any) -> None:
         path = _path(target)
@@ -144,18 +139,15 @@ class Watch:
         if path not in self._facts.opened and not os.path.isdir(path):
             self._facts.opened[path] = sign(path)
 
-    def _note_listing(self, target: Any, caller: str) -> None:
+    def _note_listing(self, target: Any) -> None:
         folder = _path(target if target is not None else ".")
-        if caller.startswith(_IMPORT_SYSTEM):
-            self._imports.note_listing(folder)
-        elif self._owner.theirs(folder):
-            self._listed.add(folder)
-            if self._observer is None and folder not in self._facts.listed:
-                digest = reads.listing(self._owner.root, self._owner.relative(folder))
-                self._facts.listed[folder] = digest, 1
+        if self._owner.theirs(folder):
+            known = self._facts.listed.get(folder)
+            digest, count = known or (reads.listing(self._owner.root, self._owner.relative(folder)), 0)
+            self._facts.listed[folder] = digest, count + 1
 
     def _distributions(self) -> dict[str, str | None]:
-        names = self._imports.names
+        names = self._imports.names()
         installed = distributions()
         # Not every import goes through a statement: those by importlib and relative ones are told by what they loaded.
         used = names | {name.partition(".")[0] for name in self._imports.loaded()}
