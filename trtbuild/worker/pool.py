@@ -79,6 +79,10 @@ class Pool:
                 request["fresh"] = "gpu" if layer == "gpu" else "no gpu"
             self._sockets["torch" if "fresh" in request else layer].sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
+            # What it said before it ended tells more than that it did.
+            ready, _, _ = select.select(list(self._sockets.values()), [], [], 0)
+            for near in ready:
+                self._receive(near)
             raise self._lost(str(error)) from error
 
     def next_done(self, timeout: float | None = None) -> list[Outcome]:
