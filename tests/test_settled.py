@@ -202,3 +202,17 @@ def test_a_large_file_is_digested_once_and_again_when_it_changed(
     assert Digests(memory).of(path) == digest and len(asked) == seen
     rewrite(path, b"1" + bytes((1 << 17) - 1))
     assert Digests(memory).of(path) not in (digest, None) and len(asked) == seen + 1
+
+
+def test_a_digest_that_a_worker_took_is_known_unless_the_file_changed_since(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(bytes(1 << 17))
+    while Clock(str(tmp_path)).trusted(str(path)) is None:
+        pass
+    digests = Digests(tmp_path / "stat.json")
+    digests.learn_since(path, "0" * 64, digests.clock.now())
+    assert digests.of(path) == "0" * 64
+    since = digests.clock.now()
+    rewrite(path, b"1" + bytes((1 << 17) - 1))
+    digests.learn_since(path, "0" * 64, since)
+    assert digests.of(path) != "0" * 64

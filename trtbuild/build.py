@@ -52,6 +52,8 @@ class StepState:
     lock: Lock | None = None
     folder: Path | None = None
     started: float = 0.0
+    # The file system's own time of the start.
+    tick: int = 0
 
     @property
     def done(self) -> bool:
@@ -268,6 +270,7 @@ class Build:
             )
         state.reason = state.must_run or state.decision.reason
         state.running, state.started = True, time.monotonic()
+        state.tick = self.resolver.digests.clock.now()
         self._running[state.folder] = self._ready.pop(step.id)
         self.listener(StageStarted(step.id, state.reason, float(history["seconds"]) if history else None))
         executor.submit(layer_of(step.kind, step.settings), state.folder)
@@ -337,6 +340,10 @@ class Build:
         if reads := result["reads"]:
             record = with_reads(declared, reads)
             store.put_reads(key_of(declared), reads)
+            for path, digest in reads["reads"].items():
+                if digest is not None:
+                    root = self.resolver.workspace.root
+                    self.resolver.digests.learn_since(root / path, digest, state.tick)
         made = Entry(
             key=key_of(record),
             record=record,

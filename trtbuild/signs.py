@@ -37,19 +37,24 @@ class Clock:
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._fd = -1
-        self._device = -1
+        self.device = -1
         self._now = 0
 
     def trusted(self, path: str) -> os.stat_result | None:
         """The stat of a file if any change from here on will show in it, else None. OSError where there is none."""
         stat = os.stat(path)
-        if stat.st_ctime_ns < self._now and stat.st_dev == self._device:
+        if stat.st_ctime_ns < self._now and stat.st_dev == self.device:
             return stat
         self._tick()
         stat = os.stat(path)
-        if stat.st_dev == self._device:
+        if stat.st_dev == self.device:
             return stat if stat.st_ctime_ns < self._now else None
         return stat if stat.st_ctime_ns < time.time_ns() - _COARSEST_NS else None
+
+    def now(self) -> int:
+        """The time stamp of a change made now, in nanoseconds; 0 where the clock cannot be read."""
+        self._tick()
+        return self._now
 
     def _tick(self) -> None:
         try:
@@ -62,7 +67,7 @@ class Clock:
         except OSError:
             self._folder = None
             return
-        self._device, self._now = stat.st_dev, stat.st_ctime_ns
+        self.device, self._now = stat.st_dev, stat.st_ctime_ns
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -116,6 +121,15 @@ class Digests:
         stat = self._trusted(name)
         # A rename moves the ctime alone.
         if stat is not None and sign(stat)[:3] == sign(written)[:3] and stat.st_size >= _WORTH_REMEMBERING:
+            self._remember(name, stat, digest)
+
+    def learn_since(self, path: Path | str, digest: str, since: int) -> None:
+        """Remember a digest that another process took after `since` (see `Clock.now`), if no change came after that."""
+        name = os.fspath(path)
+        stat = self._trusted(name)
+        if stat is None or stat.st_size < _WORTH_REMEMBERING or stat.st_dev != self.clock.device:
+            return
+        if stat.st_ctime_ns < since:
             self._remember(name, stat, digest)
 
     def save(self) -> None:

@@ -62,7 +62,7 @@ class Watch:
             )
         if self._observer is None:
             self._add_sources(facts)
-        files = {path: digest for path, digest in self._files(facts).items() if path not in self._declared}
+        files = self._files(facts)
         listings = self._listings(facts)
         modules, asked = self._imports.searches()
         seen = {
@@ -92,11 +92,13 @@ class Watch:
                 if now is None or path in facts.both:
                     continue
             elif first is None and path in facts.changed:
-                files[path] = None
+                if path not in self._declared:
+                    files[path] = None
                 continue
             elif now != first:
                 raise StageError("A file changed while the stage read it", [("file", path)], "Run the command again.")
-            files[path] = _digest(path) if now is not None else None
+            if path not in self._declared:
+                files[path] = _digest(path) if now is not None else None
         return files
 
     def _existing(
