@@ -17,8 +17,10 @@ from tests.bench.null_build.measuring import RunFailed, Sample, TooSlow, run
 from tests.bench.null_build.systems import System, source
 
 NULL, TOUCHED, CHANGED = SCENARIOS = ("null", "touched", "changed")
-# Systems that trust timestamps do so only for files that are older than a second or two.
+# Systems that trust timestamps do so only for files that are older than a second or two, and read them in seconds: of
+# two changes within one, some would not see the second.
 _SETTLES = 2.5
+_TICK = 1.1
 _BUILD_FACTOR = 5
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 _fresh = itertools.count(time.time_ns())
@@ -35,6 +37,7 @@ class Cell:
     samples: dict[str, list[Sample]] = field(default_factory=lambda: {scenario: [] for scenario in SCENARIOS})
     note: str = ""
     _content: str = ""
+    _changed: float = 0
 
     def build(self, budget: float) -> None:
         """A fresh folder, and one full build."""
@@ -55,12 +58,8 @@ class Cell:
         spent = sum(sample.seconds for sample in self.samples[scenario])
         if self.note or spent > budget:
             return
-        path = self.folder / source(self._recipe)
-        if scenario == TOUCHED:
-            os.utime(path)
-        elif scenario == CHANGED:
-            self._content = f"source {next(_fresh)}"
-            path.write_text(self._content + "\n", encoding="utf-8")
+        if scenario != NULL:
+            self._change(content=scenario == CHANGED)
         with self._noting(scenario):
             self.samples[scenario].append(self._run(self.system.command, budget))
             self._check()
@@ -81,6 +80,16 @@ class Cell:
             statistics.median(sample.cpu for sample in found),
             statistics.median(sample.mebibytes for sample in found),
         )
+
+    def _change(self, *, content: bool) -> None:
+        time.sleep(max(0.0, self._changed + _TICK - time.time()))
+        path = self.folder / source(self._recipe)
+        if content:
+            self._content = f"source {next(_fresh)}"
+            path.write_text(self._content + "\n", encoding="utf-8")
+        else:
+            os.utime(path)
+        self._changed = time.time()
 
     @property
     def _recipe(self) -> int:

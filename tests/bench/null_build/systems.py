@@ -88,8 +88,7 @@ def task_copy():
 
 
 def _scons(size: int) -> dict[str, str]:
-    # What SCons's guide names for speed: timestamps trusted after a second, cached scans, no tools looked for. Not
-    # `content-timestamp`: it takes two changes within one second for one, and would build the second wrong.
+    # What SCons's guide names for speed: timestamps trusted after a second, cached scans, no tools looked for.
     return {
         "SConstruct": f"""\
 from pathlib import Path
