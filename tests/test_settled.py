@@ -62,6 +62,9 @@ CHANGES: dict[str, Callable[[World], object]] = {
     "an artifact that was edited": lambda w: rewrite(w.first("dist/r1/**/model.engine"), b"x"),
     "an artifact that is gone": lambda w: w.first("dist/r1/**/model.engine").unlink(),
     "a manifest that was edited": lambda w: rewrite(w.first("dist/r1/**/manifest.json"), b"{}"),
+    "what a killed run left aside": lambda w: (
+        w.root / "dist/r1/linux/fp16" / f".model.engine.{'0123456789abcdef' * 2}"
+    ).touch(),
     "a blob that is gone": lambda w: w.first("cache/blobs-v*/*/*").unlink(),
     "a blob that is cut": lambda w: rewrite(w.first("cache/blobs-v*/*/*"), b""),
     "an entry that is gone": lambda w: w.first("cache/entries-v*/*/*").unlink(),
@@ -82,6 +85,7 @@ def test_the_quick_look_finds_what_the_full_look_finds(tmp_path: Path, change: C
     quick = world.trtbuild("run", ".", "--json")
     assert quick.code == 0, quick.err
     assert quick.statuses() == full.trtbuild("run", ".", "--json").statuses()
+    assert not list((world.root / "dist").rglob(".*"))
     artifacts = {name: data for name, (data, _) in world.artifacts().items() if "manifest" not in name}
     assert artifacts == {name: data for name, (data, _) in full.artifacts().items() if "manifest" not in name}
 

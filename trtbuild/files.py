@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,28 @@ from typing import Any
 
 from trtbuild.errors import MachineError
 
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{32}")
 # The error of a stage that could not write; workers say it, and the run ends with it.
 NO_SPACE = "No space is left for the outputs of the stage"
 _IN_THE_WAY = "A file lies where a folder is needed: move it, or choose another place with --cache or --dist."
 
 
+def aside_of(path: Path) -> Path:
+    """A new name beside a file, for what is to take its place."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def left_aside(folder: Path) -> list[Path]:
+    """What killed processes left under such names in a folder, or what others are about to rename."""
+    try:
+        return [folder / name for name in os.listdir(folder) if name[0] == "." and _ASIDE.fullmatch(name)]
+    except OSError:
+        return []
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file aside and rename it: a reader sees the old one or the new one, never a part."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    aside = aside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)

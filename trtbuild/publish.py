@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import uuid
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import MachineError
-from trtbuild.files import read_json, saying_what, write_whole
+from trtbuild.files import aside_of, left_aside, read_json, saying_what, write_whole
 from trtbuild.manifest import manifest_of
 from trtbuild.plans import Cell, Plan
 from trtbuild.signs import Digests
@@ -49,9 +50,12 @@ def check_writable(workspace: Workspace) -> None:
     """MachineError where dist/ cannot be written: better said before hours of building."""
     with saying_what("write to the output folder", workspace.dist):
         workspace.dist.mkdir(parents=True, exist_ok=True)
-        probe = workspace.dist / f".{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
+        # A file without a name, of which nothing is left whenever this process is killed.
+        try:
+            os.close(os.open(workspace.dist, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                raise
 
 
 def publish(
@@ -93,19 +97,23 @@ def _publish_folder(
         return made, (json.dumps(made, indent=2) + "\n").encode(), stale
 
     manifest, data, stale = state()
-    if stale or not _holds(manifest_path, data):
+    if stale or left_aside(folder) or not _holds(manifest_path, data):
         lock = f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"
         with saying_what("write an artifact", folder), store.lock(lock):
             # Another process may have published here meanwhile, other formats of the same cells perhaps.
             manifest, data, stale = state()
             folder.mkdir(parents=True, exist_ok=True)
+            # Who publishes here holds the lock, so that who wrote these is dead.
+            for half in left_aside(folder):
+                half.unlink(missing_ok=True)
             # The manifest goes first and comes back last: it never describes files that are not there.
             if stale:
                 manifest_path.unlink(missing_ok=True)
             for name in stale:
                 cell, output = wanted[name]
-                _copy(store, output, folder / name, cell.step)
-            write_whole(manifest_path, data)
+                _copy(store, output, folder / name, cell.step, digests)
+            if not _holds(manifest_path, data):
+                write_whole(manifest_path, data)
     verification = str(manifest["verification"]["status"])
     return [
         Artifact(
@@ -131,12 +139,14 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _copy(store: LocalStore, output: Output, target: Path, step: str) -> None:
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+def _copy(store: LocalStore, output: Output, target: Path, step: str, digests: Digests) -> None:
+    aside = aside_of(target)
     try:
         if not store.write(output, aside):
             raise Damaged(step, target.name, output)
+        written = aside.stat()
         aside.replace(target)
+        digests.learn(target, written, output.digest)
     except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink()

@@ -76,6 +76,8 @@ def _line(
         if seen := parts_of(entries[step.id].record):
             inputs |= {os.path.join(root, file) for file in watched_paths(seen)}
     made = {f"{dist}/{Path(cell.path).parent}/{name}" for cell in plan.buildable() for name in _files(cell, entries)}
+    # The folder tells of what a killed run left aside in it.
+    made |= {f"{dist}/{Path(cell.path).parent}" for cell in plan.buildable()}
     signs = _signs(resolver.digests.clock, inputs | made)
     known = _with_digests(signs, resolver)
     # A stat goes through a link, so it does not tell where the link points.
