@@ -11,11 +11,11 @@ import contextlib
 import os
 import time
 from stat import S_ISREG
-from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 # size, mtime_ns, inode, ctime_ns
 Sign = tuple[int, int, int, int]
