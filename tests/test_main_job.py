@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -187,33 +186,6 @@ def test_the_environment_outside_the_key_changes_nothing(built: Project, tmp_pat
     assert [stage["key"] for stage in done.json["stages"]] == [stage["key"] for stage in built.run().json["stages"]]
 
 
-@pytest.mark.parametrize("moment", range(6))
-def test_a_build_killed_at_any_moment_leaves_nothing_that_a_later_run_takes_for_done(
-    tmp_path: Path, moment: int
-) -> None:
-    project = Project(tmp_path / "net")
-    cache = project.root / "cache"
-    marks: list[Callable[[], bool]] = [
-        lambda: (cache / "format.json").exists(),
-        lambda: any((cache / "tmp").glob("*/net~trace~fp32/out/*")),
-        lambda: any((cache / "blobs-v1").glob("*/*")),
-        lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/log")),
-        lambda: any((cache / "tmp").glob("*/net~compile~linux~fp32/out/engines/*")),
-        lambda: (
-            any((project.root / "dist").rglob(".model.engine.*")) or any((project.root / "dist").rglob("model.engine"))
-        ),
-    ]
-    kill_when(project.start("run", "net.toml"), marks[moment], after=0.01)
-    done = project.run()
-    assert done.code == 0, done.err
-    assert project.run().ran() == []
-    manifest = json.loads((project.root / "dist/net/linux/fp32/manifest.json").read_bytes())
-    from trtbuild.digest import digest_file
-
-    assert manifest["files"][0]["digest"] == f"sha256:{digest_file(project.root / 'dist/net/linux/fp32/model.engine')}"
-    assert not any((cache / "tmp").iterdir()) and not list((project.root / "dist").rglob(".model*"))
-
-
 def test_a_killed_trtbuild_leaves_no_worker_behind(tmp_path: Path) -> None:
     project = Project(tmp_path / "net")
     process = project.start("run", "net.toml")
@@ -249,16 +221,6 @@ def test_interrupting_says_so_and_keeps_what_was_finished(tmp_path: Path) -> Non
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     done = project.run()
     assert done.code == 0 and TRACE not in done.ran()
-
-
-def test_two_runs_at_once_build_each_stage_once(tmp_path: Path) -> None:
-    project = Project(tmp_path / "net")
-    processes = [project.start("run", "net.toml", "--json") for _ in range(2)]
-    results = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    statuses = [{stage["id"]: stage["status"] for stage in json.loads(out)["stages"]} for out, _ in results]
-    for id in (TRACE, COMPILE, EXPORT):
-        assert sorted(found[id] for found in statuses) == ["cached", "ran"]
 
 
 def test_force_runs_everything_and_changes_no_byte_of_the_artifacts(copied: Project) -> None:
