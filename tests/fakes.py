@@ -12,7 +12,7 @@ from trtbuild.events import Event, StageEnded, StageStarted
 from trtbuild.files import read_json
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.worker.job import perform
-from trtbuild.worker.pool import Outcome
+from trtbuild.worker.outcome import Outcome
 
 
 def null_step(

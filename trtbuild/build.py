@@ -28,7 +28,7 @@ from trtbuild.store.entry import Entry, Output
 from trtbuild.store.locks import Lock
 
 if TYPE_CHECKING:
-    from trtbuild.worker.pool import Outcome
+    from trtbuild.worker.outcome import Outcome
 
 # What a job is taken to need while nothing is remembered of it.
 _GUESSED_MEMORY = 3 << 30

@@ -7,7 +7,6 @@ Only a bug shows a traceback.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from enum import IntEnum
 
 Facts = Sequence[tuple[str, str]]
@@ -93,6 +92,8 @@ def render(sentence: str, facts: Iterable[tuple[str, str]], hint: str) -> str:
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """A hint that names the nearest allowed word, or lists them all where none is near."""
     names = sorted(allowed)
+    from difflib import get_close_matches
+
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean `{near[0]}`?"

@@ -10,9 +10,10 @@ from trtbuild.files import read_json
 from trtbuild.stages.table import Layer
 from trtbuild.toolchain import toolchain
 from trtbuild.worker.job import perform
+from trtbuild.worker.outcome import Outcome
 
 if TYPE_CHECKING:
-    from trtbuild.worker.pool import Outcome, Pool
+    from trtbuild.worker.pool import Pool
 
 
 class Executor(Protocol):
@@ -46,8 +47,6 @@ class LocalExecutor:
 
     def submit(self, layer: Layer, folder: Path) -> None:
         if layer == "inline":
-            from trtbuild.worker.pool import Outcome
-
             (folder / "out").mkdir()
             result = perform(folder, read_json(folder / "job.json"))
             self._done.append(Outcome(folder, 0, 0, result))

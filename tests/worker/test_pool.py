@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from trtbuild.worker.environment import worker_environment
-from trtbuild.worker.pool import Outcome, Pool
+from trtbuild.worker.outcome import Outcome
+from trtbuild.worker.pool import Pool
 
 pytest.importorskip("torch")
 

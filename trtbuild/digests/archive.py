@@ -18,7 +18,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -257,5 +256,7 @@ def _zip64(size: int, stored: int, offset: int, large: bool, far: bool) -> bytes
 def digest_payloads(payloads: Mapping[Key, memoryview]) -> dict[Key, str]:
     """sha256 of each payload, in hex. Two threads or more at once: hashlib lets go of the interpreter's lock."""
     order = sorted(payloads, key=lambda key: len(payloads[key]), reverse=True)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as pool:
         return dict(zip(order, pool.map(lambda key: hashlib.sha256(payloads[key]).hexdigest(), order), strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ def describe_output(path: Path, *, meaning: bool) -> dict[str, Any]:
         digest = digest_file(path)
         canonical = meaning_of(path) if meaning else None
         return {"digest": digest, "canonical": canonical or f"raw:{digest}", "bytes": size}
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as beside:
         # The digest of the whole is one chain of its own; the parts, and by them the meaning, are known beside it.
         whole = beside.submit(digest_file, path)

@@ -7,10 +7,13 @@ each file it read, a short digest per function, tensor or value. Nothing here is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Insides = Mapping[str, Any]
 """{"rule": how the parts were found, "parts": {name: what is noted of it}}; other rules cannot be compared."""
@@ -75,16 +78,19 @@ class Beside:
     """The insides of a file, found in a thread while something else is done: hashing leaves the interpreter free."""
 
     def __init__(self, path: Path | None) -> None:
-        self._pool = ThreadPoolExecutor(1) if path is not None else None
-        self._found: Future[Insides | None] | None = (
-            self._pool.submit(insides_of, path) if self._pool and path else None
-        )
+        self._found: Future[Insides | None] | None = None
+        if path is not None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(1)
+            self._found = self._pool.submit(insides_of, path)
 
     def result(self) -> Insides | None:
         """What was found, once it is."""
-        found = self._found.result() if self._found is not None else None
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self._found is None:
+            return None
+        found = self._found.result()
+        self._pool.shutdown()
         return found
 
 
@@ -106,12 +112,13 @@ def compared(before: Insides | None, after: Insides | None) -> list[str]:
     old, new = before.get("parts"), after.get("parts")
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return []
-    from trtbuild.insides import data, names, python, tensors
-
-    rules = {rule.RULE: rule.compared for rule in (data, names, python, tensors)}
-    rule = rules.get(str(after.get("rule")))
+    kind = str(after.get("rule")).partition(" ")[0]
+    if kind not in ("data", "names", "python", "tensors"):
+        return []
+    rule = import_module(f"trtbuild.insides.{kind}")
     try:
-        return rule(old, new) if rule else []
+        found: list[str] = rule.compared(old, new) if after["rule"] == rule.RULE else []
+        return found
     except (ValueError, TypeError, AttributeError):
         # A damaged note says nothing.
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trtbuild.insides.tensors import some
+from trtbuild.insides.counting import some
 
 RULE = "names 1"
 LIMIT = 500

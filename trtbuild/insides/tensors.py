@@ -21,11 +21,11 @@ from typing import Any
 
 from trtbuild.digest import digest_value
 from trtbuild.digests.archive import Archive, digest_payloads
+from trtbuild.insides.counting import SHOWN, some
 from trtbuild.stages.weights import WRAPPERS
 
 RULE = "tensors 1"
 
-_SHOWN = 4
 _HEADER_LIMIT = 100_000_000
 _PICKLE_LIMIT = 1 << 26
 _METADATA = "__metadata__"
@@ -217,9 +217,9 @@ def compared(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     specs = {name: (before[name].rpartition(" ")[0], after[name].rpartition(" ")[0]) for name in common}
     reshaped = [name for name in common if specs[name][0] != specs[name][1]]
     changed = [name for name in common if before[name] != after[name] and name not in reshaped]
-    said = [f"{name} {specs[name][0]} -> {specs[name][1]}" for name in reshaped[:_SHOWN]]
-    if len(reshaped) > _SHOWN:
-        said.append(f"{len(reshaped) - _SHOWN} more tensors of another dtype or shape")
+    said = [f"{name} {specs[name][0]} -> {specs[name][1]}" for name in reshaped[:SHOWN]]
+    if len(reshaped) > SHOWN:
+        said.append(f"{len(reshaped) - SHOWN} more tensors of another dtype or shape")
     if changed:
         said.append(some(changed, f"tensors (of {len(common)})"))
     for names, end in (
@@ -241,10 +241,3 @@ def _ordered(parts: Mapping[str, str]) -> Mapping[str, str]:
             key=lambda item: [(int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in _DIGITS.split(item[0])],
         )
     )
-
-
-def some(names: Sequence[str], noun: str) -> str:
-    """The first few of many names, and how many there are beside them."""
-    if len(names) <= _SHOWN:
-        return ", ".join(names)
-    return f"{', '.join(names[: _SHOWN - 1])} and {len(names) - _SHOWN + 1} more {noun}"

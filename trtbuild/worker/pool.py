@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,9 @@ from trtbuild.errors import MachineError
 from trtbuild.files import read_json, saying_what
 from trtbuild.host import has_driver
 from trtbuild.worker.environment import worker_environment
+from trtbuild.worker.outcome import Outcome
 
 LAYERS = ("torch", "tensorrt")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended: `status` is the exit code, negative for a signal; `result` what it wrote, if it could."""
-
-    folder: Path
-    status: int
-    peak_memory: int
-    result: dict[str, Any] | None
 
 
 class Pool:
