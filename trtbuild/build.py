@@ -22,6 +22,7 @@ from trtbuild.failures import crashed, full, reported
 from trtbuild.files import NO_SPACE, machine_error, saying_what, write_json
 from trtbuild.keys import KeyInputs, key_of, with_reads
 from trtbuild.plans import Plan, Step
+from trtbuild.proofs import Pending, Proofs, known_wrong
 from trtbuild.resolve import Decision, Resolver
 from trtbuild.stages.table import layer_of
 from trtbuild.store.entry import Entry, Output
@@ -87,6 +88,7 @@ class Build:
     options: Options
     listener: Listener
     executor_for: Callable[[list[Any], Path], Executor] = LocalExecutor
+    proofs: Proofs | None = None
     states: dict[str, StepState] = field(init=False)
     # Steps to look at: whatever may have changed for them since they were looked at last.
     _unsettled: dict[str, StepState] = field(init=False)
@@ -133,6 +135,14 @@ class Build:
             self._reset(self.states[id], reason)
         self.run()
 
+    def pending(self) -> dict[str, Pending]:
+        """The comparisons that this machine cannot make, by step."""
+        return {
+            id: Pending(state.decision.key, state.decision.record, state.reason)
+            for id, state in self.states.items()
+            if state.status is Status.PENDING and state.decision is not None
+        }
+
     # the loop
 
     def _loop(self, executor: Executor, folder: Path) -> None:
@@ -167,8 +177,29 @@ class Build:
                 state.entry = state.decision.entry
                 self._remember(state, state.decision.record, state.decision.key, None)
                 self._end(state, Status.CACHED)
-            else:
+            elif state.step.kind != "verify" or not self._settled_elsewhere(state):
                 self._ready[state.step.id] = state
+
+    def _settled_elsewhere(self, state: StepState) -> bool:
+        """Take over a comparison that was made on another machine; one that cannot be made here stays pending."""
+        decision = state.decision
+        if self.proofs is None or decision is None:
+            return False
+        why = self.proofs.why_not_here(state.step)
+        if state.must_run and not why:
+            return False
+        found = self.proofs.recorded(state.step, decision.key)
+        if found is not None and found["status"] == "passed":
+            made = Entry(key=decision.key, record=decision.record, outputs={}, details=found)
+            state.entry = self.resolver.store.put(made)
+            self._remember(state, decision.record, decision.key, None)
+            self._end(state, Status.CACHED)
+        elif found is not None and why:
+            state.error = known_wrong(state.step, found)
+            self._end(state, Status.FAILED, note=state.error.sentence)
+        elif why:
+            self._end(state, Status.PENDING, note=why)
+        return state.status is not None
 
     def _start_what_fits(self, executor: Executor, folder: Path) -> _Waiting:
         """Start ready steps, those with the longest way to go first; say what those wait for that were not started."""
@@ -266,6 +297,7 @@ class Build:
                     "files": {slot: str(workspace / path) for slot, path in step.files.items()},
                     "workspace": str(workspace),
                     "sandbox": self.resolver.sandbox,
+                    "options": {"other_gpu": self.proofs is not None and self.proofs.other_gpu},
                 },
             )
         state.reason = state.must_run or state.decision.reason

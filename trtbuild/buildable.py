@@ -36,6 +36,9 @@ class Question:
     converter: str
     options: Mapping[str, Json]
     profiles: int
+    device: str = "cuda"
+    ir: str = "dynamo"
+    retrace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,14 @@ def why_not(cell: Question) -> Obstacle | None:
 
 def _of_the_matrix(cell: Question) -> Obstacle | None:
     """What no machine can build."""
+    if cell.runtime == "torch" and (obstacle := _of_torch_alone(cell)):
+        return obstacle
     mixed = cell.precision.endswith("-mixed")
     if mixed and cell.format == "onnx":
         return Obstacle(
             "mixed precision is made when compiling, and an ONNX file is made before", "Ask for fp16, bf16 or fp32."
         )
-    if cell.format == "onnx":
+    if cell.format == "onnx" or cell.runtime == "torch":
         return None
     if cell.converter == "onnx":
         if mixed:
@@ -80,6 +85,42 @@ def _of_the_matrix(cell: Question) -> Obstacle | None:
             )
     if cell.platform.startswith("windows") and cell.format in ("torchscript", "aot_inductor"):
         return Obstacle(f"{cell.format} cannot be cross-compiled for Windows", "Ask for exported_program or engine.")
+    if cell.ir == "ts":
+        return _of_torchscript(cell, mixed)
+    return None
+
+
+def _of_torch_alone(cell: Question) -> Obstacle | None:
+    """What cannot be without TensorRT."""
+    if cell.format == "engine":
+        return Obstacle(
+            'the engine format is of TensorRT, and the target has runtime = "torch"',
+            'Set `runtime = "tensorrt-rtx"`, or ask for exported_program, torchscript, aot_inductor or onnx.',
+        )
+    if cell.precision not in ("fp32", "fp16", "bf16"):
+        return Obstacle(
+            f'{cell.precision} is of TensorRT, and the target has runtime = "torch"', "Ask for fp32, fp16 or bf16."
+        )
+    if cell.platform.startswith("windows") and cell.format != "onnx":
+        return Obstacle(
+            f"{cell.format} without TensorRT is not made for Windows",
+            "An exported_program without TensorRT holds nothing of a platform: the one for linux-x86_64 loads there.",
+        )
+    return None
+
+
+def _of_torchscript(cell: Question, mixed: bool) -> Obstacle | None:
+    """What the TorchScript frontend cannot make."""
+    if cell.format != "torchscript":
+        return Obstacle(
+            f'`ir = "ts"` makes a torchscript, and no {cell.format}',
+            'Remove `ir` from [compile]: "dynamo" makes every format.',
+        )
+    if mixed:
+        return Obstacle(
+            "mixed precision needs Torch-TensorRT's autocast, which the TorchScript frontend has not",
+            "Ask for fp32, fp16 or bf16.",
+        )
     return None
 
 
@@ -89,7 +130,7 @@ def _of_the_packages(cell: Question) -> Obstacle | None:
         return Obstacle("torch is not installed", "pip install 'trtbuild[rtx]'")
     if (cell.format == "onnx" or cell.converter == "onnx") and (tools.onnx is None or tools.onnxscript is None):
         return Obstacle("onnx and onnxscript are not installed", "pip install 'trtbuild[onnx]'")
-    if cell.format == "onnx":
+    if cell.format == "onnx" or cell.runtime == "torch":
         return None
     if cell.runtime == "tensorrt-rtx":
         if tools.tensorrt_rtx is None:
@@ -132,23 +173,30 @@ def _of_the_host(cell: Question) -> Obstacle | None:
         return None
     if platform() != "linux-x86_64":
         return Obstacle(f"artifacts are built on linux-x86_64, and this machine is {platform()}")
-    if cell.runtime == "tensorrt" and not has_gpu():
+    if has_gpu():
+        return None
+    if cell.runtime == "tensorrt":
         return Obstacle(
             "standard TensorRT builds on a GPU of the target's kind, and there is none here",
             'Set `runtime = "tensorrt-rtx"`, or build on a GPU machine.',
         )
-    if not has_gpu():
-        for name, (value, what) in _NEED_GPU.items():
-            if cell.options.get(name) == value:
-                return Obstacle(
-                    f"{what} ({name} in [compile]) need a GPU, and there is none here",
-                    f"Remove {name}, or build on a GPU machine.",
-                )
-    if cell.platform.startswith("linux") and cell.format in ("exported_program", "torchscript", "aot_inductor"):
-        if not has_gpu():
+    for name, (value, what) in _NEED_GPU.items() if cell.runtime == "tensorrt-rtx" else ():
+        if cell.options.get(name) == value:
             return Obstacle(
-                f"{cell.format} for Linux needs a GPU while it is written, and there is none here",
-                "Build it on a GPU machine, or ask for `engine`.",
+                f"{what} ({name} in [compile]) need a GPU, and there is none here",
+                f"Remove {name}, or build on a GPU machine.",
             )
-        return Obstacle(f"this version of trtbuild does not write {cell.format} for Linux", "Ask for `engine`.")
+    return _of_writing(cell) if cell.device == "cuda" and cell.platform.startswith("linux") else None
+
+
+def _of_writing(cell: Question) -> Obstacle | None:
+    """What must run on a GPU to be written."""
+    instead = "Build it on a GPU machine: what it is made from comes from the cache. Or ask for exported_program."
+    if cell.format in ("torchscript", "aot_inductor"):
+        return Obstacle(f"{cell.format} needs a GPU while it is written, and there is none here", instead)
+    if cell.format == "exported_program" and cell.retrace:
+        return Obstacle(
+            "tracing a compiled program once more (retrace in [export]) needs a GPU, and there is none here",
+            "Remove `retrace`, or build it on a GPU machine.",
+        )
     return None

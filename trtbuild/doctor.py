@@ -22,6 +22,7 @@ from typing import Any
 from trtbuild import host, sandbox
 from trtbuild.buildable import Obstacle, Question, why_not
 from trtbuild.errors import TrtbuildError
+from trtbuild.gpus import Gpu, gpus, read
 from trtbuild.stages.gpuless import TRIED
 from trtbuild.toolchain import distributions, toolchain
 from trtbuild.workspace import find_workspace
@@ -43,7 +44,6 @@ PACKAGES = (
 
 # Importing torch on a cold disk takes most of a minute.
 _PROBE_SECONDS = 120
-_ASK_SECONDS = 10
 
 _INSTALL = "pip install 'trtbuild[rtx]'"
 _AGAIN = "pip install --force-reinstall 'trtbuild[rtx]'"
@@ -53,15 +53,6 @@ _PROBES = {
     "tensorrt-rtx": "import tensorrt_rtx as trt; answer = bool(trt.Builder(trt.Logger(trt.Logger.ERROR)))",
     "torch-tensorrt-rtx": "from trtbuild.stages.gpuless import import_torch_tensorrt as load; load(); answer = True",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU; what the driver does not tell is empty."""
-
-    name: str
-    compute_capability: str = ""
-    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +267,7 @@ def _torch() -> Torch | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent
-    text = _read(folder / "version.py")
+    text = read(folder / "version.py")
     version = re.search(r"^__version__ = '(.+?)'", text, re.MULTILINE)
     cuda = re.search(r"^cuda\b.*= '(.+?)'", text, re.MULTILINE)
     libraries = [*folder.glob("lib/libtorch_cuda.*"), *folder.glob("lib/torch_cuda.dll")]
@@ -287,10 +278,10 @@ def _torch() -> Torch | None:
 
 
 def _machine() -> Machine:
-    cpu = _read(Path("/proc/cpuinfo"))
+    cpu = read(Path("/proc/cpuinfo"))
     model = re.search(r"^model name\s*:\s*(.+)$", cpu, re.MULTILINE)
     flags = set(found[1].split()) if (found := re.search(r"^flags\s*:\s*(.+)$", cpu, re.MULTILINE)) else set()
-    memory = re.search(r"^MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", read(Path("/proc/meminfo")), re.MULTILINE)
     cache = _cache()
     return Machine(
         python=f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
@@ -301,7 +292,7 @@ def _machine() -> Machine:
         memory=int(memory[1]) * 1024 if memory else None,
         cache=str(cache),
         disk_free=_disk_free(cache),
-        gpus=_gpus(),
+        gpus=gpus(),
     )
 
 
@@ -328,30 +319,6 @@ def _disk_free(folder: Path) -> int | None:
     return None
 
 
-def _gpus() -> tuple[Gpu, ...]:
-    """The GPUs as the driver names them; without its tool or its files as the device nodes number them."""
-    asked = _ask("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
-    rows = [[cell.strip() for cell in line.split(",")] for line in asked.splitlines()]
-    if found := tuple(Gpu(*row) for row in rows if len(row) == 3):
-        return found
-    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    models = [re.search(r"^Model:\s*(.+)$", _read(file), re.MULTILINE) for file in files]
-    if models:
-        driver = re.search(r"Kernel Module\D*([\d.]+)", _read(Path("/proc/driver/nvidia/version")))
-        version = driver[1] if driver else ""
-        return tuple(Gpu(model[1].strip() if model else "NVIDIA GPU", driver=version) for model in models)
-    nodes = sorted(node.name for node in Path("/dev").glob("nvidia[0-9]*"))
-    return tuple(Gpu(f"NVIDIA GPU at /dev/{node}") for node in nodes)
-
-
-def _ask(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout
-
-
 def _probe(name: str) -> Probe:
     # The process must find the same trtbuild, installed or not.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
@@ -376,10 +343,3 @@ def _probe(name: str) -> Probe:
     if done.returncode < 0:
         return Probe(name, f"{name} does not load: its process was killed by signal {-done.returncode}")
     return Probe(name, f"{name} does not load: {said[-1] if said else f'exit code {done.returncode}'}")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -72,8 +72,9 @@ def _answer(arguments: Sequence[str]) -> bool:
         if artifacts:
             print(artifact_rows([(found["path"], found["bytes"], found["verification"]) for found in artifacts]))
         if not flags & {"-q", "--quiet"}:
-            keys = {stage[2] for line in lines for stage in line["stages"]}
-            print(summary({"cached": len(keys)}, left_out), file=sys.stderr)
+            keys = {stage[2]: len(stage) > 3 for line in lines for stage in line["stages"]}
+            pending = sum(keys.values())
+            print(summary({"cached": len(keys) - pending, "pending": pending}, left_out), file=sys.stderr)
         sys.stdout.flush()
     except BrokenPipeError:
         import os

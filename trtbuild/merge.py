@@ -41,7 +41,9 @@ def merged(plans: Sequence[Plan]) -> Plan:
             named[step.id] = known.id
             more = tuple(id for id in (step.id, *step.aliases) if id != known.id and id not in known.aliases)
             by_content[content] = replace(known, aliases=(*known.aliases, *more))
-        cells += [replace(cell, step=named[cell.step]) if cell.step else cell for cell in plan.cells]
+        cells += [
+            replace(cell, step=named.get(cell.step, ""), verify=named.get(cell.verify, "")) for cell in plan.cells
+        ]
     return Plan(tuple(by_content.values()), tuple(cells))
 
 

@@ -21,6 +21,7 @@ from trtbuild.recipe.inputs import Dim, Input
 from trtbuild.recipe.positions import line_of, positions
 from trtbuild.recipe.targets import Target
 from trtbuild.stages.inputs import cast_inputs
+from trtbuild.stages.table import writes_live
 from trtbuild.workspace import Workspace
 
 
@@ -80,10 +81,15 @@ def _cell(
         converter=compile_section.converter,
         options=compile_section.given(),
         profiles=len(named.recipe.profiles),
+        device=target.device,
+        ir=compile_section.ir,
+        retrace=named.recipe.export.retrace,
     )
     if obstacle := why_not(question):
         return replace(cell, reason=obstacle.reason, hint=obstacle.hint)
-    return replace(cell, step=_Chain(named, workspace, steps, target_name, target, precision).to(format))
+    chain = _Chain(named, workspace, steps, target_name, target, precision)
+    step = chain.to(format)
+    return replace(cell, step=step, verify=chain.verify(format, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +107,74 @@ class _Chain:
         if format == "onnx":
             return self._onnx()
         kind = "cross-compile" if self.target.platform.startswith("windows") else "export"
+        settings: dict[str, Json] = {"format": format, "platform": self.target.platform}
+        files: dict[str, str] = {}
+        if kind == "export" and format != "engine":
+            settings |= self._how_written(format)
+            if format != "aot_inductor":
+                extra = self.named.recipe.export.extra_files
+                files = {f"extra:{name}": self._file(path) for name, path in extra.items()}
+        needs = {"program": self._trace()} if self.target.runtime == "torch" else {"compiled": self._compile()}
         return self._add(
-            kind,
-            f"{self.target_name}/{self.precision}/{format}",
-            {"format": format, "platform": self.target.platform},
-            needs={"compiled": self._compile()},
-            writes=FILES[format],
+            kind, f"{self.target_name}/{self.precision}/{format}", settings, needs, files, writes=FILES[format]
         )
+
+    def _how_written(self, format: str) -> dict[str, Json]:
+        """What an export beside the raw engine depends on; what no file is written with is not in it."""
+        recipe, target = self.named.recipe, self.target
+        settings: dict[str, Json] = {"runtime": target.runtime, "device": target.device}
+        if format == "exported_program":
+            settings["export"] = recipe.export.settings()
+        if writes_live({**settings, "format": format}):
+            settings |= {
+                "compute_capability": list(target.compute_capability),
+                "precision": self.precision,
+                "ir": recipe.compile.ir,
+                "inputs": self._shapes(),
+                "dims": self._dims(),
+            }
+        return settings
+
+    def verify(self, format: str, artifact: str) -> str:
+        """The step that compares an artifact with the source model; none where nothing real is built."""
+        recipe, target = self.named.recipe, self.target
+        if target.runtime == "null":
+            return ""
+        return self._add(
+            "verify",
+            f"{self.target_name}/{self.precision}/{format}",
+            {
+                **self._source(),
+                "dims": self._dims(),
+                "profiles": [_ranges(profile) for profile in recipe.optimisation_profiles()[1:]],
+                "format": format,
+                "platform": target.platform,
+                "runtime": target.runtime,
+                "device": "cpu" if format == "onnx" else target.device,
+                "compute_capability": list(target.compute_capability),
+                "precision": self.precision,
+                "verify": recipe.verify.settings(self.precision),
+            },
+            needs={"artifact": artifact, "program": self._trace()},
+            files=self._weights(),
+        )
+
+    def _source(self) -> dict[str, Json]:
+        """The source model and its inputs."""
+        recipe = self.named.recipe
+        return {
+            "entry": _entry(self.named, self.workspace),
+            "args": dict(recipe.model.args),
+            "seed": recipe.model.seed,
+            "inputs": [spec_of(name, given) for name, given in recipe.inputs.items()],
+        }
+
+    def _weights(self) -> dict[str, str]:
+        weights = self.named.recipe.model.weights
+        return {"weights": self._file(weights)} if weights else {}
+
+    def _file(self, path: str) -> str:
+        return self.workspace.relative(_beside(self.named.path, path))
 
     @property
     def _cast(self) -> str:
@@ -133,22 +200,17 @@ class _Chain:
 
     def _trace(self) -> str:
         recipe = self.named.recipe
-        model = recipe.model
-        files = {"weights": self.workspace.relative(_beside(self.named.path, model.weights))} if model.weights else {}
         return self._add(
             "trace",
             self._cast,
             {
-                "entry": _entry(self.named, self.workspace),
-                "args": dict(model.args),
-                "seed": model.seed,
+                **self._source(),
                 "cast": self._cast,
-                "inputs": [spec_of(name, given) for name, given in recipe.inputs.items()],
                 "dims": self._dims(),
                 "strict": recipe.trace.strict,
                 "decompositions": recipe.trace.decompositions,
             },
-            files=files,
+            files=self._weights(),
         )
 
     def _onnx(self) -> str:
@@ -167,6 +229,8 @@ class _Chain:
             "dims": self._dims(),
             "profiles": [_ranges(profile) for profile in recipe.optimisation_profiles()[1:]],
         }
+        if recipe.compile.ir != "dynamo":
+            settings["ir"] = recipe.compile.ir
         if target.runtime == "tensorrt":
             # An RTX engine is one for Windows and Linux; standard TensorRT builds for one of them.
             settings["platform"] = target.platform
@@ -229,16 +293,18 @@ def _check_files(named: Named) -> None:
     where = model.entry.rpartition(":")[0]
     wanted = [("entry", where)] if where.endswith(".py") else []
     wanted += [("weights", model.weights)] if model.weights else []
+    places = [("model", key, given) for key, given in wanted]
+    places += [("export", "extra_files", given) for given in named.recipe.export.extra_files.values()]
     mistakes: list[TrtbuildError] = []
-    for key, given in wanted:
+    for section, key, given in places:
         path = _beside(named.path, given)
         if not path.is_file():
             beside = path.parent.iterdir() if path.parent.is_dir() else ()
             hint = did_you_mean(path.name, [other.name for other in beside if other.is_file()])
             mistakes.append(
                 TrtbuildError(
-                    f"`{key}` in [model] names a file that does not exist",
-                    [("file", f"{named.shown}:{line_of(('model', key), dict(named.lines))}"), ("missing", str(path))],
+                    f"`{key}` in [{section}] names a file that does not exist",
+                    [("file", f"{named.shown}:{line_of((section, key), dict(named.lines))}"), ("missing", str(path))],
                     hint if hint.startswith("Did") else "Paths in a recipe are relative to the recipe.",
                 )
             )

@@ -48,7 +48,8 @@ class Step:
 class Cell:
     """One cell of the matrix targets x precision x format of a recipe: an artifact, or why it cannot be made here.
 
-    `path` is the artifact's file, relative to `dist/`. `reason` is empty where the cell can be built.
+    `path` is the artifact's file, relative to `dist/`. `reason` is empty where the cell can be built. `step` makes the
+    artifact, `verify` compares it with the source model.
     """
 
     recipe: str
@@ -59,6 +60,7 @@ class Cell:
     step: str = ""
     reason: str = ""
     hint: str = ""
+    verify: str = ""
 
     @property
     def name(self) -> str:
@@ -84,7 +86,7 @@ class Plan:
     def only(self, cells: Iterable[Cell]) -> Plan:
         """The plan of some of its cells: their steps and what those need."""
         kept = tuple(cells)
-        return Plan(self.behind({cell.step for cell in kept if cell.step}), kept)
+        return Plan(self.behind({id for cell in kept for id in (cell.step, cell.verify) if id}), kept)
 
     def behind(self, ids: Iterable[str]) -> tuple[Step, ...]:
         """Steps and all that they need, in the plan's order."""
@@ -122,13 +124,7 @@ class Plan:
                 }
                 for s in self.steps
             ],
-            "cells": [
-                {
-                    name: getattr(c, name)
-                    for name in ("recipe", "target", "precision", "format", "path", "step", "reason", "hint")
-                }
-                for c in self.cells
-            ],
+            "cells": [{name: getattr(c, name) for name in Cell.__slots__} for c in self.cells],
         }
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtbuild.errors import UsageError, did_you_mean
 from trtbuild.plans import Plan, Step
+from trtbuild.proofs import Proofs
 from trtbuild.session import Session
 from trtbuild.store.entry import Entry
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What would happen to a step: `cached`, `run`, or `unknown` until those before it have run."""
+    """What would happen to a step: `cached`, `run`, `pending` where this machine cannot run it, or `unknown` until
+    those before it have run."""
 
     id: str
     kind: str
@@ -29,12 +31,22 @@ class Planned:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def preview(session: Session, *, force: bool = False) -> list[Planned]:
+def preview(session: Session, *, force: bool = False, other_gpu: bool = False) -> list[Planned]:
     """What `run` would do, asked of the same code; runs nothing."""
     planned = []
+    proofs = Proofs(session.plan, session.workspace.dist, other_gpu=other_gpu)
     for found in _decided(session, force=force):
         id, kind, decision = found.step.id, found.step.kind, found.decision
-        if decision is None:
+        # Known before anything runs: a comparison that this machine cannot make will wait.
+        pending = proofs.why_not_here(found.step) if kind == "verify" else ""
+        if kind == "verify" and decision is not None and decision.entry is None and (pending or not force):
+            record = proofs.recorded(found.step, decision.key)
+            if record is not None and record["status"] == "passed":
+                planned.append(Planned(id, kind, "cached", "verified on another machine", decision.key))
+                continue
+        if pending and (decision is None or decision.entry is None or force):
+            planned.append(Planned(id, kind, "pending", pending))
+        elif decision is None:
             planned.append(Planned(id, kind, "unknown", f"known when {', '.join(found.late)} has run"))
         elif decision.entry is not None and not force:
             planned.append(Planned(id, kind, "cached", "", decision.key))

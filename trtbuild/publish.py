@@ -15,6 +15,7 @@ from trtbuild.errors import MachineError
 from trtbuild.files import aside_of, left_aside, read_json, saying_what, write_whole
 from trtbuild.manifest import manifest_of
 from trtbuild.plans import Cell, Plan
+from trtbuild.proofs import Pending
 from trtbuild.signs import Digests
 from trtbuild.store.entry import Entry, Output
 from trtbuild.store.local import LocalStore
@@ -59,15 +60,23 @@ def check_writable(workspace: Workspace) -> None:
 
 
 def publish(
-    plan: Plan, entries: Mapping[str, Entry], workspace: Workspace, store: LocalStore, digests: Digests
+    plan: Plan,
+    entries: Mapping[str, Entry],
+    pending: Mapping[str, Pending],
+    workspace: Workspace,
+    store: LocalStore,
+    digests: Digests,
 ) -> list[Artifact]:
-    """Publish every cell whose step has an entry. Damaged where a blob is not what its digest says."""
+    """Publish every cell whose step has an entry; `pending` are the comparisons not made here.
+
+    Damaged where a blob is not what its digest says.
+    """
     artifacts: list[Artifact] = []
     store.keep_dist(workspace.dist)
     for cells in _by_folder(plan):
         built = [cell for cell in cells if cell.step in entries]
         if built:
-            artifacts += _publish_folder(plan, built, entries, workspace, store, digests)
+            artifacts += _publish_folder(plan, built, entries, pending, workspace, store, digests)
     return artifacts
 
 
@@ -82,6 +91,7 @@ def _publish_folder(
     plan: Plan,
     cells: Sequence[Cell],
     entries: Mapping[str, Entry],
+    pending: Mapping[str, Pending],
     workspace: Workspace,
     store: LocalStore,
     digests: Digests,
@@ -92,7 +102,7 @@ def _publish_folder(
 
     def state() -> tuple[dict[str, Any], bytes, list[str]]:
         old = read_json(manifest_path)
-        made = manifest_of(plan, cells, entries, old if isinstance(old, dict) else {}, folder)
+        made = manifest_of(plan, cells, entries, pending, old if isinstance(old, dict) else {}, folder)
         stale = [name for name, (_, output) in wanted.items() if digests.of(folder / name) != output.digest]
         return made, (json.dumps(made, indent=2) + "\n").encode(), stale
 
@@ -114,7 +124,7 @@ def _publish_folder(
                 _copy(store, output, folder / name, cell.step, digests)
             if not _holds(manifest_path, data):
                 write_whole(manifest_path, data)
-    verification = str(manifest["verification"]["status"])
+    status = {file["path"]: str(file["verification"]["status"]) for file in manifest["files"] if "verification" in file}
     return [
         Artifact(
             cell.recipe,
@@ -124,7 +134,7 @@ def _publish_folder(
             workspace.relative(workspace.dist / cell.path),
             output.digest,
             output.bytes,
-            verification,
+            status[name],
         )
         for cell in cells
         for name, output in entries[cell.step].outputs.items()

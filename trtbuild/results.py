@@ -62,9 +62,10 @@ class BuildResult:
 def settled_result(lines: Sequence[Mapping[str, Any]]) -> BuildResult:
     """The result of recipes that have nothing to do."""
     stages: dict[str, StageResult] = {}
-    for id, kind, key in (stage for line in lines for stage in line["stages"]):
+    for id, kind, key, *pending in (stage for line in lines for stage in line["stages"]):
         # What several recipes share goes by the name of the first.
-        stages.setdefault(key, StageResult(id, kind, key, Status.CACHED, 0.0, ""))
+        status, reason = (Status.PENDING, pending[0]) if pending else (Status.CACHED, "")
+        stages.setdefault(key, StageResult(id, kind, key, status, 0.0, reason))
     artifacts = [Artifact(**found) for line in lines for found in line["artifacts"]]
     return BuildResult(list(stages.values()), artifacts, [Cell(*cell) for line in lines for cell in line["left_out"]])
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtbuild import host
-from trtbuild.build import Build, Options
+from trtbuild.build import Build, Options, StepState
 from trtbuild.errors import TrtbuildError, UsageError
 from trtbuild.events import Event, Listener, Status, Warned
 from trtbuild.executor import EarlyExecutor
 from trtbuild.places import Place
 from trtbuild.plans import Cell, Plan
+from trtbuild.proofs import Proofs
 from trtbuild.publish import Artifact, Damaged, check_writable, publish
 from trtbuild.results import BuildResult, StageResult, joined, settled_result
 from trtbuild.sandbox import Level, level_of, require
@@ -38,15 +40,17 @@ def run(
     skip_unbuildable: bool = False,
     rebuild_check: bool = False,
     sandbox: str | None = None,
+    other_gpu: bool = False,
     cache: PathLike | None = None,
     dist: PathLike | None = None,
     listener: Listener | None = None,
 ) -> BuildResult:
-    """Build recipes.
+    """Build recipes, and compare what they make with the source models where this machine can.
 
     Errors of stages are in the result; RecipeError, UsageError and MachineError are raised. Cells that this machine
     cannot build are an error before anything runs, unless `skip_unbuildable`. With `rebuild_check` every stage is then
     run a second time beside the cache, and compared; one that means something else the second time is an error.
+    With `other_gpu` artifacts are verified on this machine's GPU although their target does not name its kind.
     """
     level = level_of(sandbox)
     paths = paths_of(recipes)
@@ -55,6 +59,8 @@ def run(
     again = (
         force or rebuild_check or (not skip_unbuildable and any(line["left_out"] for line in standing.lines.values()))
     )
+    # What is pending for want of the right GPU need not be so now.
+    again = again or (other_gpu and any(len(stage) > 3 for line in standing.lines.values() for stage in line["stages"]))
     # A part of the matrix is a part of all recipes: whether there is such a part, they tell together.
     again = again or bool(standing.left and (targets or formats))
     to_do = set(standing.left)
@@ -72,7 +78,8 @@ def run(
         if left_out and not skip_unbuildable:
             raise unbuildable(left_out)
         check_writable(workspace)
-        build = Build(session.plan, session.resolver, options, listener or _silent, workers)
+        proofs = Proofs(session.plan, workspace.dist, other_gpu=other_gpu)
+        build = Build(session.plan, session.resolver, options, listener or _silent, workers, proofs)
         artifacts = _built(session, build, standing)
         errors = [state.error for state in build.states.values() if state.error is not None]
         checks = _rebuilt(session, build, options) if rebuild_check and not errors else []
@@ -136,18 +143,22 @@ def _settle(session: Session, build: Build, standing: Standing) -> None:
     from trtbuild.settle import settle
 
     def again(plan: Plan, entries: Mapping[str, Entry]) -> list[Artifact]:
-        return publish(plan, entries, session.workspace, session.store, session.digests)
+        return publish(plan, entries, build.pending(), session.workspace, session.store, session.digests)
 
-    settle(standing, session.recipes, session.plan, _entries_of(build), session.resolver, again)
+    settle(standing, session.recipes, session.plan, _entries_of(build), build.pending(), session.resolver, again)
 
 
 def _stages(build: Build) -> list[StageResult]:
     return [
-        StageResult(
-            s.step.id, s.step.kind, s.entry.key if s.entry else "", s.status or Status.SKIPPED, s.seconds, s.reason
-        )
+        StageResult(s.step.id, s.step.kind, _key(s), s.status or Status.SKIPPED, s.seconds, s.reason)
         for s in build.states.values()
     ]
+
+
+def _key(state: StepState) -> str:
+    if state.entry is not None:
+        return state.entry.key
+    return state.decision.key if state.status is Status.PENDING and state.decision else ""
 
 
 def _entries_of(build: Build) -> dict[str, Entry]:
@@ -164,10 +175,12 @@ def _silent(event: Event) -> None:
 
 
 def _publish(session: Session, build: Build) -> list[Artifact]:
-    """Publish; a blob found damaged sends its step back to work, once."""
+    """Publish all but what was found to be wrong; a blob found damaged sends its step back to work, once."""
     for _ in session.plan.steps:
+        wrong = {id for id, state in build.states.items() if state.status is Status.FAILED}
+        plan = replace(session.plan, cells=tuple(cell for cell in session.plan.cells if cell.verify not in wrong))
         try:
-            return publish(session.plan, _entries_of(build), session.workspace, session.store, session.digests)
+            return publish(plan, _entries_of(build), build.pending(), session.workspace, session.store, session.digests)
         except Damaged as damaged:
             build.listener(Warned(f"{damaged}; it is built again"))
             build.rerun({damaged.step: "its output is damaged or gone"})

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.plans import Cell, Plan, Step
+from trtbuild.proofs import Pending
 from trtbuild.publish import Artifact
 from trtbuild.reads import parts_of, watched_paths
 from trtbuild.resolve import Resolver
@@ -35,10 +36,14 @@ def settle(
     recipes: Mapping[Path, bytes],
     plan: Plan,
     entries: Mapping[str, Entry],
+    pending: Mapping[str, Pending],
     resolver: Resolver,
     publish: Publish,
 ) -> None:
-    """Write a line for each recipe all of whose stages have an entry. That it cannot be written costs time only."""
+    """Write a line for each recipe all of whose stages have an entry or cannot be run here.
+
+    That it cannot be written costs time only.
+    """
     clock = resolver.digests.clock
     lines: dict[str, dict[str, Any]] = {}
     cells: dict[str, list[Cell]] = {}
@@ -46,10 +51,10 @@ def settle(
         cells.setdefault(cell.recipe, []).append(cell)
     for path, text in recipes.items():
         part = plan.only(cells[path.stem])
-        if not all(step.id in entries for step in part.steps):
+        if not all(step.id in entries or step.id in pending for step in part.steps):
             continue
         with contextlib.suppress(OSError, _Unsettled):
-            lines[os.path.realpath(path)] = _line(standing, path, text, part, entries, resolver, publish)
+            lines[os.path.realpath(path)] = _line(standing, path, text, part, entries, pending, resolver, publish)
     if lines:
         with contextlib.suppress(OSError, _Unsettled):
             standing.add(lines, lambda: _signs(clock, _environment()))
@@ -65,6 +70,7 @@ def _line(
     text: bytes,
     plan: Plan,
     entries: Mapping[str, Entry],
+    pending: Mapping[str, Pending],
     resolver: Resolver,
     publish: Publish,
 ) -> dict[str, Any]:
@@ -73,7 +79,7 @@ def _line(
     for step in plan.steps:
         inputs |= {os.path.join(root, file) for file in step.files.values()}
         inputs |= _named_by(step, root)
-        if seen := parts_of(entries[step.id].record):
+        if step.id in entries and (seen := parts_of(entries[step.id].record)):
             inputs |= {os.path.join(root, file) for file in watched_paths(seen)}
     made = {f"{dist}/{Path(cell.path).parent}/{name}" for cell in plan.buildable() for name in _files(cell, entries)}
     # The folder tells of what a killed run left aside in it.
@@ -83,7 +89,7 @@ def _line(
     # A stat goes through a link, so it does not tell where the link points.
     links = {file: os.readlink(file) for file in sorted(inputs | made) if os.path.islink(file)}
 
-    if path.read_bytes() != text or not _decided(plan, entries, resolver):
+    if path.read_bytes() != text or not _decided(plan, entries, pending, resolver):
         raise _Unsettled
     artifacts = publish(plan, entries)
     if _signs(resolver.digests.clock, inputs | made) != signs:
@@ -93,7 +99,13 @@ def _line(
         "signs": _by_base(known, standing.place.bases()),
         "links": links,
         "sizes": {str(file.relative_to(resolver.store.root)): file.stat().st_size for file in sorted(kept)},
-        "stages": [[step.id_in(path.stem), step.kind, entries[step.id].key] for step in plan.steps],
+        "stages": [
+            [
+                *(step.id_in(path.stem), step.kind),
+                *([entries[step.id].key] if step.id in entries else [pending[step.id].key, pending[step.id].reason]),
+            ]
+            for step in plan.steps
+        ],
         "artifacts": [artifact.to_json() for artifact in artifacts],
         "left_out": [astuple(cell) for cell in plan.cells if cell.reason],
     }
@@ -101,7 +113,7 @@ def _line(
 
 def entries_of(plan: Plan, entries: Mapping[str, Entry]) -> Iterable[Entry]:
     """The entries of a plan's steps."""
-    return (entries[step.id] for step in plan.steps)
+    return (entries[step.id] for step in plan.steps if step.id in entries)
 
 
 def _named_by(step: Step, root: str) -> set[str]:
@@ -114,10 +126,12 @@ def _files(cell: Cell, entries: Mapping[str, Entry]) -> list[str]:
     return ["manifest.json", *entries[cell.step].outputs]
 
 
-def _decided(plan: Plan, entries: Mapping[str, Entry], resolver: Resolver) -> bool:
-    """Whether each step would be taken from the store as it was."""
+def _decided(plan: Plan, entries: Mapping[str, Entry], pending: Mapping[str, Pending], resolver: Resolver) -> bool:
+    """Whether each step would be taken from the store as it was, or still be pending."""
     for step in plan.steps:
         decision = resolver.decide(step, {slot: entries[need] for slot, need in step.needs.items()})
+        if step.id in pending and decision.key == pending[step.id].key:
+            continue
         if decision.entry is None or decision.key != entries[step.id].key:
             return False
     return True

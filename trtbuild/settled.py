@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from trtbuild.places import Place
 
-SCHEMA = 1
+SCHEMA = 2
 # A file with this many lines that count no more for each that does is written anew.
 _STALE = 2
 

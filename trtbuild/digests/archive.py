@@ -17,12 +17,12 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import BinaryIO, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -181,14 +181,20 @@ class Archive:
         self.close()
 
 
-def rewrite(source: Path, target: Path, replace: Mapping[str, bytes | Callable[[bytes], bytes]]) -> None:
+def rewrite(
+    source: Path,
+    target: Path,
+    replace: Mapping[str, bytes | Callable[[bytes], bytes]],
+    add: Mapping[str, Iterable[tuple[str, bytes]]] = MappingProxyType({}),
+) -> None:
     """Write the archive at `source` to `target`, some members replaced by bytes, or by what a function makes of theirs.
 
+    `add`: new members, by the member that each is written ahead of; they are asked for one by one, as they are written.
     Members are named without the root folder. Everything else stays: order, root folder, bytes. On a failure no target
     is left. ValueError where a member to be replaced is not there, or where the source is damaged.
     """
     with Archive(source) as archive:
-        for name in replace:
+        for name in (*replace, *add):
             if name not in archive:
                 raise ValueError(f"{source.name} has no member {name} to replace.")
         if target.exists() and os.path.samefile(source, target):  # noqa: PTH121
@@ -197,15 +203,25 @@ def rewrite(source: Path, target: Path, replace: Mapping[str, bytes | Callable[[
             with target.open("wb") as file:
                 writer = _Writer(file)
                 for name in archive.names:
+                    for added, data in add.get(name, ()):
+                        writer.add(f"{archive.root}/{added}".encode(), memoryview(data), zlib.crc32(data))
                     new = replace.get(name)
                     if callable(new):
                         new = new(bytes(archive[name]))
-                    data, crc = archive.checked(name) if new is None else (memoryview(new), zlib.crc32(new))
-                    writer.add(f"{archive.root}/{name}".encode(), data, crc)
+                    view, crc = archive.checked(name) if new is None else (memoryview(new), zlib.crc32(new))
+                    writer.add(f"{archive.root}/{name}".encode(), view, crc)
                 writer.finish()
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+
+def write_archive(file: BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write an archive of these members, named with their root folder, to an open file."""
+    writer = _Writer(file)
+    for name, data in members:
+        writer.add(name.encode(), memoryview(data), zlib.crc32(data))
+    writer.finish()
 
 
 class _Writer:

@@ -30,6 +30,7 @@ from typing import Any
 
 from trtbuild.digest import Json, digest_value
 from trtbuild.digests.archive import Archive
+from trtbuild.digests.structure import output_names, structure_of
 
 VERSION = 1
 
@@ -105,8 +106,8 @@ def program_signature(path: Path) -> dict[str, Json]:
     """The program's inputs and outputs, as manifests give them.
 
     inputs: name, dtype, shape (a number or an expression of symbols) and ranges {symbol: [min, max or None]};
-    outputs: dtype and shape. Sizes that are passed or given back themselves have the dtype int64 and no shape;
-    constants that tracing has fixed are no inputs.
+    outputs: name, dtype and shape; structure: how they lie in the result (see `structure`). Sizes that are passed or
+    given back themselves have the dtype int64 and no shape; constants that tracing has fixed are no inputs.
     """
     with Archive(path) as archive, _schema_errors(path):
         names = _models(archive)
@@ -117,11 +118,14 @@ def program_signature(path: Path) -> dict[str, Json]:
         signature = model["graph_module"]["signature"]
         inputs = [spec["user_input"]["arg"] for spec in signature["input_specs"] if "user_input" in spec]
         outputs = [spec["user_output"]["arg"] for spec in signature["output_specs"] if "user_output" in spec]
+        structure = structure_of(model["graph_module"]["module_call_graph"][0]["signature"]["out_spec"], outputs)
+        names = output_names(structure, len(outputs))
         return {
             "inputs": [
                 {"name": _name(arg), **_value(arg, graph), "ranges": _ranges(arg, graph, ranges)} for arg in inputs
             ],
-            "outputs": [_value(arg, graph) for arg in outputs],
+            "outputs": [{"name": name, **_value(arg, graph)} for name, arg in zip(names, outputs, strict=True)],
+            "structure": structure,
         }
 
 

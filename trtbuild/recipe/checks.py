@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from trtbuild.errors import did_you_mean
+from trtbuild.recipe.export_settings import ABOUT_RETRACING
 from trtbuild.recipe.inputs import Dim, Input, ProfileRange
 from trtbuild.recipe.mistakes import Mistake
 
@@ -25,6 +26,7 @@ class Parts:
     dims: Mapping[str, Dim | None]
     inputs: Mapping[str, Input | None]
     compile: Mapping[str, Any]
+    export: Mapping[str, Any]
     profiles: Sequence[Mapping[str, ProfileRange | None]]
     targets: Sequence[str]
 
@@ -36,6 +38,7 @@ def parts_of(data: Mapping[str, Any]) -> Parts:
         dims=_sound(data.get("dims"), Dim),
         inputs=_sound(data.get("inputs"), Input, spare=("dtype", "format", "range")),
         compile=_table(data.get("compile")),
+        export=_table(data.get("export")),
         profiles=[_sound(profile, ProfileRange) for profile in profiles] if isinstance(profiles, list) else [],
         targets=list(_table(data.get("targets"))),
     )
@@ -43,7 +46,7 @@ def parts_of(data: Mapping[str, Any]) -> Parts:
 
 def cross_checks(parts: Parts) -> list[Mistake]:
     """The mistakes between the parts of a recipe."""
-    checks = (_dim_names, _unused_dims, _keywords, _profiles, _settings, _target_names)
+    checks = (_dim_names, _unused_dims, _keywords, _profiles, _settings, _export, _target_names)
     return [mistake for check in checks for mistake in check(parts)]
 
 
@@ -146,12 +149,24 @@ def _settings(parts: Parts) -> Iterator[Mistake]:
     if "opset" in given and given.get("converter", "torch-tensorrt") == "torch-tensorrt":
         hint = 'Add converter = "onnx", or remove `opset`.'
         yield Mistake(("compile", "opset"), '`opset` in [compile] is for converter = "onnx" only', hint=hint)
+    if given.get("ir") == "ts" and given.get("converter", "torch-tensorrt") != "torch-tensorrt":
+        hint = 'Remove `ir`, or set converter = "torch-tensorrt".'
+        yield Mistake(("compile", "ir"), '`ir = "ts"` in [compile] is a frontend of Torch-TensorRT', hint=hint)
     if given.get("torch_executed_ops") and given.get("require_full_compilation") is True:
         sentence = "`torch_executed_ops` in [compile] contradicts require_full_compilation = true"
         yield Mistake(("compile", "torch_executed_ops"), sentence, hint="Remove one of them.")
     if given.get("refit_identical_engine_weights") is True and given.get("immutable_weights", True) is True:
         sentence = "`refit_identical_engine_weights` in [compile] needs weights that can be refitted"
         yield Mistake(("compile", "refit_identical_engine_weights"), sentence, hint="Add immutable_weights = false.")
+
+
+def _export(parts: Parts) -> Iterator[Mistake]:
+    if parts.export.get("retrace", False) is not False:
+        return
+    for name in ABOUT_RETRACING:
+        if name in parts.export:
+            sentence = f"`{name}` in [export] is about tracing the program once more"
+            yield Mistake(("export", name), sentence, hint=f"Add retrace = true, or remove `{name}`.")
 
 
 def _target_names(parts: Parts) -> Iterator[Mistake]:

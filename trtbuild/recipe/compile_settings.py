@@ -59,9 +59,9 @@ REFUSED: dict[str, tuple[str, str]] = {
 }
 
 _IR_INSTEAD = {
-    "torch_compile": "torch.compile compiles just in time: its engines cannot be saved",
-    "fx": "the fx frontend is deprecated",
-    "ts": "the TorchScript frontend is not offered yet",
+    "torch_compile": "torch.compile compiles just in time, in the process that runs the model: its engines cannot be "
+    "saved",
+    "fx": "the fx frontend is deprecated, and its modules cannot be saved for another process",
 }
 
 _OPERATOR = re.compile(
@@ -70,13 +70,15 @@ _OPERATOR = re.compile(
 
 
 def _ir(value: Any) -> str:
-    if value == "dynamo":
-        return "dynamo"
+    if value in ("dynamo", "ts"):
+        return str(value)
     reason = _IR_INSTEAD.get(value) if isinstance(value, str) else None
     if reason is None:
-        raise invalid('{here} must be "dynamo"', got=shown(value))
+        raise invalid("{here} is no frontend", allowed="dynamo, ts", got=shown(value))
     raise invalid(
-        f'{{here}} cannot be "{value}": {reason}', allowed="dynamo", hint='Use ir = "dynamo", or leave it out.'
+        f'{{here}} cannot be "{value}": {reason}',
+        allowed="dynamo, ts",
+        hint='Use ir = "dynamo", which compiles ahead of time, or leave it out.',
     )
 
 
@@ -109,7 +111,7 @@ _Operators = Annotated[
 ]
 _Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Strict(False), AfterValidator(_sorted_set)]
 _Names = Annotated[tuple[str, ...], Strict(False), AfterValidator(_sorted_set)]
-_Ir = Annotated[Literal["dynamo"], PlainValidator(_ir, json_schema_input_type=Literal["dynamo"])]
+_Ir = Annotated[Literal["dynamo", "ts"], PlainValidator(_ir, json_schema_input_type=Literal["dynamo", "ts"])]
 
 
 def _setting(description: str, *, default: Json = None, unit: str = "", since: str = "") -> Any:
@@ -133,7 +135,11 @@ class Compile(Section):
     opset: Positive | None = Field(
         default=None, description='The ONNX opset; only with converter = "onnx".', examples=[20]
     )
-    ir: _Ir = Field(default="dynamo", description="The frontend of Torch-TensorRT; dynamo is the only one offered.")
+    ir: _Ir = Field(
+        default="dynamo",
+        description='The frontend of Torch-TensorRT: "ts" makes a torchscript by TorchScript, '
+        "and needs a GPU and a version that still has it.",
+    )
 
     # Which operators go to TensorRT.
     min_block_size: Positive | None = _setting("The fewest operators that make an engine of their own.", default=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from trtbuild.recipe.checks import Parts, cross_checks
 from trtbuild.recipe.compile_settings import Compile
+from trtbuild.recipe.export_settings import Export
 from trtbuild.recipe.fields import INT64_MAX, FolderName, JsonTable, Positive, Section, Tolerance
 from trtbuild.recipe.inputs import Dim, Dims, Inputs, ProfileRange
 from trtbuild.recipe.mistakes import invalid, shown
@@ -68,19 +70,54 @@ class Trace(Section):
 
 
 class OutputTolerance(Section):
-    """How far one output may be from the source model's."""
+    """How far one output may be from the source model's: |found - reference| <= atol + rtol * |reference|."""
 
-    rtol: Tolerance = Field(default_factory=dict, description="Relative tolerance: one number, or one per precision.")
-    atol: Tolerance = Field(default_factory=dict, description="Absolute tolerance: one number, or one per precision.")
+    rtol: Tolerance = Field(
+        default_factory=dict,
+        description="Relative tolerance: one number, or one per precision; where absent, what the precision's rounding "
+        "leads to expect.",
+    )
+    atol: Tolerance = Field(
+        default_factory=dict,
+        description="Absolute tolerance: one number, or one per precision; where absent, rtol times the root mean "
+        "square of the reference.",
+    )
+    mismatch: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="The share of elements that may be beyond the tolerance; 0 where absent."
+    )
 
 
 class Verify(OutputTolerance):
     """How artifacts are compared with the source model. One number stands for every precision."""
 
-    samples: Positive = Field(default=3, description="How many sets of example inputs are tried.")
-    outputs: dict[str, OutputTolerance] = Field(
-        default_factory=dict, description="Tolerances of single outputs, by name."
+    samples: Positive = Field(
+        default=3, description="How many seeds of example inputs are tried, beside min, opt and max of every dim."
     )
+    reference: Literal["float32", "float64"] = Field(
+        default="float32", description="The precision in which the source model is run to compare with."
+    )
+    outputs: dict[str, OutputTolerance] = Field(
+        default_factory=dict,
+        description='Tolerances of single outputs, by name: the key in a dict, else "output0", "output1", ...',
+    )
+
+    def settings(self, precision: str) -> dict[str, Any]:
+        """What holds for artifacts of a precision: rtol and atol as numbers, where they are given."""
+        return {
+            "samples": self.samples,
+            "reference": self.reference,
+            **_for_precision(self, precision),
+            "outputs": {name: _for_precision(given, precision) for name, given in self.outputs.items()},
+        }
+
+
+def _for_precision(given: OutputTolerance, precision: str) -> dict[str, float]:
+    found = {"rtol": _of(given.rtol, precision), "atol": _of(given.atol, precision), "mismatch": given.mismatch}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of(tolerance: Mapping[Any, float], precision: str) -> float | None:
+    return tolerance.get(precision)
 
 
 class Recipe(Section):
@@ -91,6 +128,7 @@ class Recipe(Section):
     inputs: Annotated[Inputs, Field(min_length=1)] = Field(description="The inputs of forward(), in its order.")
     trace: Trace = Field(default_factory=Trace, description="How the model becomes a graph.")
     compile: Compile = Field(default_factory=Compile, description="How the graph becomes engines.")
+    export: Export = Field(default_factory=Export, description="How programs for Linux are written.")
     verify: Verify = Field(default_factory=Verify, description="How artifacts are compared with the source model.")
     targets: Annotated[dict[FolderName, Target], Field(min_length=1)] = Field(description="What to build, by name.")
     profiles: Annotated[tuple[Profile, ...], Strict(False)] = Field(
@@ -113,7 +151,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Recipe:
         settings = self.compile.model_dump(mode="json", exclude_unset=True)
-        mistakes = cross_checks(Parts(self.dims, self.inputs, settings, self.profiles, list(self.targets)))
+        export = self.export.model_dump(mode="json", exclude_unset=True)
+        mistakes = cross_checks(Parts(self.dims, self.inputs, settings, export, self.profiles, list(self.targets)))
         if mistakes:
             raise PydanticCustomError("trtbuild_sections", "{first}", {"first": mistakes[0].sentence})
         return self

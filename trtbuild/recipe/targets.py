@@ -31,6 +31,17 @@ def _capability(value: Any, info: ValidationInfo) -> str:
     return value
 
 
+def _device(value: str, info: ValidationInfo) -> str:
+    # `runtime` is absent here where it is itself mistaken.
+    if value == "cpu" and info.data.get("runtime", "torch") != "torch":
+        raise invalid(
+            "{here}: TensorRT runs on GPUs only",
+            got=shown(value),
+            hint='runtime = "torch" makes artifacts without TensorRT, for CPUs as well.',
+        )
+    return value
+
+
 def _ascending(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(values), key=lambda value: tuple(map(int, value.split(".")))))
 
@@ -70,10 +81,13 @@ class Target(Section):
     platform: Literal["linux-x86_64", "windows-x86_64"] = Field(
         description="Where the artifact will run.", examples=["linux-x86_64"]
     )
-    runtime: Literal["tensorrt-rtx", "tensorrt", "null"] = Field(
+    runtime: Literal["tensorrt-rtx", "tensorrt", "torch", "null"] = Field(
         default="tensorrt-rtx",
-        description="The TensorRT that will run the engines. "
+        description='The TensorRT that will run the engines; "torch" is PyTorch alone, without any. '
         '"null" builds nothing: each stage writes down what it was given, to test and measure trtbuild itself.',
+    )
+    device: Annotated[Literal["cuda", "cpu"], AfterValidator(_device)] = Field(
+        default="cuda", description='Where the artifact runs; "cpu" is for runtime = "torch" alone.'
     )
     compute_capability: _Capabilities = Field(
         default_factory=_capabilities_absent,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from trtbuild.digest import Json, digest_bytes, digest_value
 
-Layer = Literal["inline", "torch", "tensorrt", "gpu"]
+Layer = Literal["inline", "torch", "tensorrt", "fresh", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class StageKind:
     """A kind of stage.
 
     `module` has `run(job) -> details`. `layer` is what the process has imported before: `inline` stages touch no
-    native code and run in trtbuild's own process. `tools` names the toolchain that enters the key; `sources` the
+    native code and run in trtbuild's own process; `fresh` and `gpu` are processes that were not forked from a warm
+    one, `gpu` alone sees a GPU. `tools` names the toolchain that enters the key; `sources` the
     files of the stage's own code, which do too. `discovers`: what the stage reads is part of its key; an inline one
     tells its `reads` itself, among its details. `leaf`: no other stage reads its outputs, or by their bytes alone.
     """
@@ -35,6 +36,26 @@ class StageKind:
 _DIGESTS = ("digests/program.py", "digests/engine.py", "digests/archive.py", "digests/__init__.py")
 _PROCESS = ("worker/environment.py", "files.py")
 _TORCH_TENSORRT = ("python", "torch", "torch-tensorrt-rtx", "torch-tensorrt", "tensorrt-rtx", "tensorrt")
+
+_EXPORT = (
+    "stages/export.py",
+    "stages/whole_engine.py",
+    "stages/placeholders.py",
+    "stages/linux_program.py",
+    "stages/cross_compile.py",
+    "stages/inputs.py",
+    "digests/archive.py",
+)
+# How numbers are compared; how an artifact is opened changes no number that passes.
+_VERIFY = (
+    "stages/verify.py",
+    "stages/model.py",
+    "stages/weights.py",
+    "stages/inputs.py",
+    "verification/cases.py",
+    "verification/compare.py",
+    "verification/tolerances.py",
+)
 
 _KINDS = {
     kind.name: kind
@@ -82,9 +103,7 @@ _KINDS = {
                 *_DIGESTS,
             ),
         ),
-        StageKind(
-            "export", "trtbuild.stages.export", "inline", (), ("stages/export.py", "stages/whole_engine.py"), leaf=True
-        ),
+        StageKind("export", "trtbuild.stages.export", "inline", (), (*_EXPORT, *_PROCESS), leaf=True),
         StageKind(
             "cross-compile",
             "trtbuild.stages.cross_compile",
@@ -93,6 +112,8 @@ _KINDS = {
             ("stages/cross_compile.py", "stages/whole_engine.py", "stages/placeholders.py", "digests/archive.py"),
             leaf=True,
         ),
+        # What was compared is what its inputs are; with which versions, the result says.
+        StageKind("verify", "trtbuild.stages.verify", "fresh", (), _VERIFY, leaf=True),
         StageKind(
             "null-trace",
             "trtbuild.stages.null_trace",
@@ -109,21 +130,37 @@ _KINDS = {
 
 def layer_of(name: str, settings: Mapping[str, Json]) -> Layer:
     """What must be imported before a stage with these settings can run."""
-    # Standard TensorRT builds on the GPU that the engine is for.
-    if name == "compile" and settings.get("runtime") == "tensorrt":
+    if name == "compile" and (settings.get("runtime") == "tensorrt" or settings.get("ir") == "ts"):
+        # Standard TensorRT, and the TorchScript frontend, build on the GPU that the engine is for.
         return "gpu"
+    if name == "verify":
+        return "fresh" if on_cpu(settings) else "gpu"
+    if name == "export" and writes_live(settings):
+        return "fresh" if on_cpu(settings) else "gpu"
     # Torch-TensorRT's own decompositions are applied while tracing.
     return "tensorrt" if name == "trace" and settings["decompositions"] == "tensorrt" else stage_kind(name).layer
+
+
+def on_cpu(settings: Mapping[str, Json]) -> bool:
+    """Whether an artifact is loaded on a CPU; an ONNX model is, wherever it will run."""
+    return settings.get("device") == "cpu" or settings.get("format") == "onnx"
+
+
+def writes_live(settings: Mapping[str, Json]) -> bool:
+    """Whether an export runs the program to write it, rather than put it together from files."""
+    export = settings.get("export")
+    retrace = isinstance(export, Mapping) and export.get("retrace") is True
+    return settings["format"] in ("torchscript", "aot_inductor") or (settings["format"] != "engine" and retrace)
 
 
 def tools_of(name: str, settings: Mapping[str, Json]) -> tuple[str, ...]:
     """The toolchain that enters the key of a stage with these settings."""
     tools = stage_kind(name).tools
-    return (
-        (*tools, "torch-tensorrt-rtx", "torch-tensorrt")
-        if name == "trace" and layer_of(name, settings) == "tensorrt"
-        else tools
-    )
+    if name == "trace" and layer_of(name, settings) == "tensorrt":
+        return (*tools, "torch-tensorrt-rtx", "torch-tensorrt")
+    if name == "export" and writes_live(settings):
+        return ("python", "torch") if settings["runtime"] == "torch" else _TORCH_TENSORRT
+    return tools
 
 
 def stage_kind(name: str) -> StageKind:

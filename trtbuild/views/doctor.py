@@ -8,7 +8,8 @@ from trtbuild.views.result import human_bytes
 from trtbuild.views.text import aligned, counted
 
 if TYPE_CHECKING:
-    from trtbuild.doctor import Capability, Gpu, Report, Torch
+    from trtbuild.doctor import Capability, Report, Torch
+    from trtbuild.gpus import Gpu
 
 
 def render_report(report: Report) -> str:

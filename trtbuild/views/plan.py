@@ -13,7 +13,13 @@ from trtbuild.views.text import aligned
 if TYPE_CHECKING:
     from trtbuild.explaining import Explanation
 
-_SUMMARY: dict[str, str] = {"run": "to run", "unknown": "known after these", "cached": "cached", "skipped": "skipped"}
+_SUMMARY: dict[str, str] = {
+    "run": "to run",
+    "unknown": "known after these",
+    "cached": "cached",
+    "pending": "pending",
+    "skipped": "skipped",
+}
 
 
 @dataclass(frozen=True, slots=True)

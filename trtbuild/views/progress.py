@@ -82,12 +82,12 @@ class Progress:
 
     def _over(self, event: StageEnded) -> None:
         self._ended += 1
-        cached = event.status is Status.CACHED
-        self._cached += cached
+        self._cached += event.status is Status.CACHED
         if self._view is not None:
             self._view.remove(event.step)
             self._tell_sum()
-        if not cached or self._verbose:
+        # What is pending is said of each artifact; why, of each stage only to who asks.
+        if event.status not in (Status.CACHED, Status.PENDING) or self._verbose:
             self._say(self._line(event))
 
     def _line(self, event: StageEnded) -> str:

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ class Job:
     """What a stage gets.
 
     `inputs` holds, by slot and output name, the files other steps made; `files` the declared input files by slot;
-    `details` the details of the inputs' entries by slot. The stage writes its outputs below `out` and returns small
-    facts; `copies` among these names outputs that are outputs of an input: {name: (slot, name there)}.
+    `details` the details of the inputs' entries by slot; `options` what changes no result that is kept. The stage
+    writes its outputs below `out` and returns small facts; `copies` among these names outputs that are outputs of an
+    input: {name: (slot, name there)}.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Job:
     files: Mapping[str, Path]
     workspace: Path
     out: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def from_json(data: Mapping[str, Any], folder: Path) -> Job:
@@ -57,6 +59,7 @@ class Job:
             files={slot: Path(path) for slot, path in data["files"].items()},
             workspace=Path(data["workspace"]),
             out=folder / "out",
+            options=data.get("options", {}),
         )
 
 

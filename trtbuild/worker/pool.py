@@ -65,7 +65,7 @@ class Pool:
         self._used = True
         try:
             request = {"job": str(folder)}
-            if layer == "gpu" or (layer == "tensorrt" and has_driver()):
+            if layer in ("gpu", "fresh") or (layer == "tensorrt" and has_driver()):
                 request["fresh"] = "gpu" if layer == "gpu" else "no gpu"
             self._sockets["torch" if "fresh" in request else layer].sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
