@@ -41,7 +41,7 @@ from trtbuild.errors import StageError, UsageError, did_you_mean
 from trtbuild.stages.inputs import cast_inputs, example
 from trtbuild.stages.model import build_model
 from trtbuild.stages.table import on_cpu
-from trtbuild.verification.describing import as_written, main_file, manifest_for
+from trtbuild.verification.opening import open_artifact
 from trtbuild.worker.job import Job
 
 
@@ -56,7 +56,7 @@ def run(job: Job) -> dict[str, Any]:
         if peer not in contestants.PEERS:
             raise UsageError(f"There is no peer `{peer}`", [], did_you_mean(peer, contestants.PEERS))
     _set_tf32(settings["precision"] == "tf32")
-    opened = _opener(job, device)
+    opened = _opener(job)
     before = clocks(device)
     plan = Plan(points, asked["seconds"], asked["warmup"], asked["rounds"], batch_dim(settings["inputs"], dims))
     entries = list(_entries(job, device, opened, len(points)))
@@ -83,25 +83,13 @@ def _set_tf32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def _opener(job: Job, device: str) -> Callable[[bool], Any]:
+def _opener(job: Job) -> Callable[[bool], Any]:
     """The artifact by whether it shall run in CUDA graphs; each is opened once."""
-    from trtbuild.runtime import Description, open_artifact
-
-    name = main_file(job.inputs["artifact"])
-    folder = as_written(job.inputs["artifact"])
-    description = Description.from_manifest(manifest_for(job, folder, name), name)
+    signature, made = job.details["program"]["signature"], job.details["artifact"]
 
     @cache
     def opened(cuda_graph: bool) -> Any:
-        return open_artifact(
-            folder / name,
-            description,
-            device=device,
-            cuda_graph=cuda_graph,
-            trusted=True,
-            for_verification=True,
-            other_gpu=bool(job.options.get("other_gpu")),
-        )
+        return open_artifact(job.settings, job.options, job.inputs["artifact"], signature, made, cuda_graph)
 
     return opened
 

@@ -1,6 +1,7 @@
 """A manifest as text: what an artifact is, what it takes and gives, what it was made from, how far it is proven.
 
 A manifest may come from another version of trtbuild: what is absent is left out, what is unknown is passed over.
+What live engines say of themselves is in `inspect_engine`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ from trtbuild.views.text import aligned, counted, human_seconds
 
 _DIGEST_SHOWN = 12
 _LAYER_TYPES_SHOWN = 3
+_FIGURES = {
+    "max_abs": "max abs",
+    "max_rel": "max rel",
+    "mean_abs": "mean abs",
+    "cosine": "cosine",
+    "mismatched": "mismatched",
+}
+_RAN_WITH = ("torch", "tensorrt-rtx", "tensorrt", "onnxruntime")
 
 Record = Mapping[str, Any]
 Rows = list[tuple[str, ...]]
@@ -22,12 +31,13 @@ Rows = list[tuple[str, ...]]
 def render_manifest(manifest: Record) -> str:
     """The manifest as people read it."""
     sections: dict[str, Rows] = {
-        "files": [(_word(file, "path"), *_content(file)) for file in _records(manifest, "files")],
+        "files": [_file(file) for file in _records(manifest, "files")],
         "inputs": [_tensor(tensor) for tensor in _records(manifest, "inputs")],
         "outputs": [_tensor(tensor) for tensor in _records(manifest, "outputs")],
         "engines": [_engine(engine) for engine in _records(manifest, "engines")],
         "partitions": list(_partitions(_record(manifest, "partitions"))),
-        "verification": list(_verification(_record(manifest, "verification"))),
+        "called as": _call(_record(manifest, "signature"), _records(manifest, "outputs")),
+        "verification": [*_of_all(manifest), *_of_files(manifest)],
         "toolchain": [(name, str(version)) for name, version in _items(manifest, "toolchain")],
         "stages": [_stage(stage) for stage in _records(manifest, "stages")],
         "sources": [(path, _digest(digest) or "not there") for path, digest in _items(manifest, "sources")],
@@ -40,7 +50,8 @@ def render_manifest(manifest: Record) -> str:
 def _heading(manifest: Record) -> str:
     target = _record(manifest, "target")
     parts = [_word(manifest, "recipe"), _word(target, "name"), _word(manifest, "precision"), _word(manifest, "format")]
-    runs_on = " on ".join(part for part in (_word(target, "runtime"), _word(target, "platform")) if part)
+    platform = ", ".join(part for part in (_word(target, "platform"), _word(target, "device")) if part)
+    runs_on = " on ".join(part for part in (_word(target, "runtime"), platform) if part)
     rows = [
         ("runs with", runs_on),
         ("compute capability", _list_of_words(target, "compute_capability")),
@@ -106,7 +117,74 @@ def _partitions(partitions: Record) -> Iterator[tuple[str, ...]]:
         yield "PyTorch", _word(part, "op"), f"{part.get('count', 1)} x", _word(part, "reason")
 
 
-def _verification(verification: Record) -> Iterator[tuple[str, ...]]:
+def _file(file: Record) -> tuple[str, ...]:
+    return _word(file, "path"), *_content(file), _word(_record(file, "verification"), "status")
+
+
+def _call(signature: Record, outputs: list[Record]) -> Rows:
+    """The call of the artifact in one line, where the manifest tells its structure."""
+    inputs = _records(signature, "inputs")
+    if not inputs:
+        return []
+    names = [f"{_word(one, 'name')}=" if one.get("keyword") is True else _word(one, "name") for one in inputs]
+    return [(f"model({', '.join(names)}) -> {_tree(signature.get('outputs'), outputs)}",)]
+
+
+def _tree(tree: Any, outputs: list[Record]) -> str:
+    """A structure with the outputs' names in it."""
+    if isinstance(tree, int) and not isinstance(tree, bool):
+        return (_word(outputs[tree], "name") if 0 <= tree < len(outputs) else "") or f"output {tree}"
+    if not isinstance(tree, Mapping) or len(tree) != 1:
+        return "?"
+    kind, items = next(iter(tree.items()))
+    if kind == "dict" and isinstance(items, Mapping):
+        return "{" + ", ".join(f"{name}: {_tree(item, outputs)}" for name, item in items.items()) + "}"
+    if kind in ("tuple", "list") and isinstance(items, list):
+        inner = ", ".join(_tree(item, outputs) for item in items)
+        return f"[{inner}]" if kind == "list" else f"({inner},)" if len(items) == 1 else f"({inner})"
+    return str(items)
+
+
+def _of_files(manifest: Record) -> Iterator[tuple[str, ...]]:
+    """What each file's own verification says (schema 2)."""
+    for file in _records(manifest, "files"):
+        if verification := _record(file, "verification"):
+            yield _word(file, "path"), f"{_word(verification, 'status') or 'unknown'}{_circumstances(verification)}"
+            yield from (("", *fact) for fact in _compared(verification))
+
+
+def _circumstances(verification: Record) -> str:
+    if reason := _word(verification, "reason"):
+        return f": {reason}"
+    on = _record(verification, "on")
+    where = [_word(on, "device"), f"driver {on['driver']}" if on.get("driver") else ""]
+    versions = [f"{name} {version}" for name, version in _items(on, "versions") if name in _RAN_WITH]
+    cases, reference = verification.get("cases"), _word(verification, "reference")
+    how = f"{counted(cases, 'case')} against {reference}" if isinstance(cases, int) and reference else ""
+    told = [", ".join(part for part in [*where, *versions] if part), _word(verification, "date"), how]
+    return "".join(f"; {part}" if at else f" on {part}" for at, part in enumerate(told) if part)
+
+
+def _compared(verification: Record) -> Iterator[tuple[str]]:
+    """A line for each output, worst figures and where they were, then the types that the engines really have."""
+    for output in _records(verification, "outputs"):
+        verdict = "" if output.get("passed") is not False else "FAILED, "
+        figures = [f"{name} {_fact(output[key])}" for key, name in _FIGURES.items() if output.get(key) is not None]
+        allowed = [f"{key} {_fact(output[key])}" for key in ("rtol", "atol") if output.get(key) is not None]
+        line = f"{_word(output, 'name')}: {verdict}{', '.join(figures)}"
+        line += f" (allowed {', '.join(allowed)})" if allowed else ""
+        if at := _record(output, "at"):
+            line += f", worst at {', '.join(f'{name} {size}' for name, size in at.items())}"
+        yield (line,)
+    for what, types in _record(verification, "precision").items():
+        yield (f"{what}: {', '.join(f'{n} x {t}' for t, n in types.items()) if isinstance(types, Mapping) else types}",)
+    if located := verification.get("located"):
+        yield (f"first off: {_facts(located)}",)
+
+
+def _of_all(manifest: Record) -> Iterator[tuple[str, ...]]:
+    """What older manifests say of all their files at once."""
+    verification = _record(manifest, "verification")
     if not verification:
         return
     yield _word(verification, "status") or "unknown", _word(verification, "reason")
