@@ -5,7 +5,8 @@ Outputs: `engines/<name>.engine`; `report.json` (see below); with Torch-TensorRT
     report.json {"converter", "runtime", "compute_capability", "precision",
                  "engines": [{"name", "file", "inputs", "outputs", "layers", "ranges"}],
                  "partitions": {"tensorrt": [{"engine", "ops"}], "pytorch": [{"op", "count", "reason"}]},
-                 "whole": {"engine", "inputs", "outputs"} or null}
+                 "whole": {"engine", "inputs", "outputs"} or null,
+                 "realised": {"asked", "compute", "inputs", "outputs"}}
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
             ],
             "A block of fewer ops than min_block_size in [compile] stays in PyTorch; with 1 none is too small.",
         )
-    check_precision(report["engines"], settings["precision"])
+    report["realised"] = check_precision(report["engines"], settings["precision"])
     report |= {key: settings[key] for key in ("converter", "runtime", "compute_capability", "precision")}
     write_json(job.out / "report.json", report)
     engines = [
