@@ -1,10 +1,11 @@
-"""What the commands do, as functions: `run`, `plan`, `explain`."""
+"""What the commands do, as functions: `run`, `plan`, `explain`, `verify`, `bench`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from trtbuild.outside import bench, verify
 from trtbuild.preview import Planned, explain, preview
 from trtbuild.results import BuildResult, StageResult
 from trtbuild.running import run
@@ -18,12 +19,14 @@ __all__ = [
     "Planned",
     "Session",
     "StageResult",
+    "bench",
     "explain",
     "explain_recipe",
     "open_session",
     "plan_recipes",
     "preview",
     "run",
+    "verify",
 ]
 
 

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--sandbox", choices=("off", "audit", "enforce"), help="what stages may read, see README (default: audit)"
     )
+    run.add_argument("--other-gpu", action="store_true", help="verify on a GPU that the target does not name, too")
     run.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors and the artifacts")
     run.add_argument("-v", "--verbose", action="store_true", help="show cached stages one by one")
 
@@ -79,8 +80,36 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="what an artifact is, made from what, for where")
     inspect.add_argument("file", metavar="FILE", help="an artifact, its folder or its manifest.json")
+    inspect.add_argument("--layers", action="store_true", help="ask the engines themselves, which needs a GPU")
     inspect.add_argument("--json", action="store_true", help="one JSON document on stdout")
     inspect.set_defaults(command=_inspect)
+
+    verify = _artifacts(commands, "verify", "compare artifacts with their source model, on this machine's GPU", _verify)
+    verify.add_argument("--locate", action="store_true", help="find the first layer or partition that is off")
+
+    bench = _artifacts(commands, "bench", "latency beside PyTorch, on this machine's GPU", _bench)
+    bench.add_argument(
+        "--at",
+        action="append",
+        default=[],
+        type=_point,
+        metavar="batch=8",
+        help="sizes to measure at (may be repeated)",
+    )
+    bench.add_argument("--seconds", type=float, default=1.0, help="time to measure each row (default: 1)")
+    bench.add_argument(
+        "--rounds", type=_positive, default=3, metavar="N", help="turns that each row takes (default: 3)"
+    )
+    bench.add_argument(
+        "--peer",
+        action="append",
+        metavar="P",
+        help="eager, torch.compile, torch-tensorrt (default: all); none for none",
+    )
+    bench.add_argument("--plot", metavar="FILE", help="draw latency over batch size, as .svg or .png")
+    bench.add_argument(
+        "--from", dest="record", metavar="FILE", help="measure nothing: show and draw this --json of before"
+    )
 
     cache = commands.add_parser("cache", help="the store: info, gc, verify, path")
     actions = cache.add_subparsers(required=True, metavar="ACTION")
@@ -116,6 +145,19 @@ def _recipes(commands: Any, name: str, text: str, command: Command) -> argparse.
     )
     parser.add_argument("--format", action="append", default=[], metavar="F", help="only this format (may be repeated)")
     _common(parser, command)
+    return parser
+
+
+def _artifacts(commands: Any, name: str, text: str, command: Command) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument(
+        "artifacts", metavar="ARTIFACT", nargs="*" if name == "bench" else "+", help="files, or folders"
+    )
+    parser.add_argument("--other-gpu", action="store_true", help="on a GPU that the target does not name, too")
+    parser.add_argument(
+        "--source", metavar="FOLDER", help="the workspace of the source model (default: the artifact's)"
+    )
+    _store_options(parser, command)
     return parser
 
 
@@ -183,6 +225,7 @@ def _run(options: argparse.Namespace) -> int:
             skip_unbuildable=options.skip_unbuildable,
             rebuild_check=options.rebuild_check,
             sandbox=options.sandbox,
+            other_gpu=options.other_gpu,
             cache=options.cache,
             dist=options.dist,
             listener=progress,
@@ -249,11 +292,80 @@ def _inspect(options: argparse.Namespace) -> int:
     from trtbuild.views.inspect import render_manifest
 
     manifest = manifest_at(Path(options.file))
+    if options.layers:
+        from trtbuild.outside import layers
+
+        manifest = {**manifest, "live": layers(options.file)}
     if options.json:
         _print_json(manifest)
     else:
         print(render_manifest(manifest))
     return Exit.DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from trtbuild.outside import verify
+    from trtbuild.views.verification import render_verification
+
+    done = verify(
+        options.artifacts,
+        other_gpu=options.other_gpu,
+        locate=options.locate,
+        source=options.source,
+        cache=options.cache,
+    )
+    if options.json:
+        _print_json([{"path": str(subject.path), "verification": record} for subject, record in done])
+    else:
+        for subject, record in done:
+            print(subject.path, render_verification(record), sep="\n")
+    return Exit.DONE if all(record["status"] == "passed" for _, record in done) else Exit.STAGE_FAILED
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from trtbuild.outside import bench
+    from trtbuild.views.bench import plot, render_bench
+
+    if options.record:
+        records = _records_in(options.record)
+    else:
+        done = bench(
+            options.artifacts,
+            points=options.at or None,
+            seconds=options.seconds,
+            rounds=options.rounds,
+            peers=None if options.peer is None else [peer for peer in options.peer if peer != "none"],
+            other_gpu=options.other_gpu,
+            source=options.source,
+            cache=options.cache,
+        )
+        records = [record for _, record in done]
+    if options.plot:
+        plot(records, Path(options.plot))
+    if options.json:
+        _print_json(records)
+    else:
+        print("\n\n".join(render_bench(record) for record in records))
+    return Exit.DONE
+
+
+def _records_in(path: str) -> Any:
+    from trtbuild.errors import UsageError
+    from trtbuild.files import read_json
+
+    records = read_json(Path(path))
+    if not isinstance(records, list) or not records:
+        raise UsageError(
+            "The file holds no measurements", [("file", path)], "It is what `trtbuild bench --json` prints."
+        )
+    return records
+
+
+def _point(text: str) -> dict[str, int]:
+    try:
+        return {name: int(size) for name, size in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be sizes of dims as in batch=8,tokens=64, not {text!r}") from None
 
 
 def _store(options: argparse.Namespace) -> Any:

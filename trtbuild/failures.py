@@ -12,6 +12,10 @@ from trtbuild.errors import MachineError, StageError
 _LOG_TAIL = 12
 
 
+class Crashed(StageError):
+    """The process of a stage ended without a result."""
+
+
 def _log_tail(log: Path) -> list[tuple[str, str]]:
     try:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -32,19 +36,19 @@ def full(step: str, cache: Path, log: Path) -> MachineError:
     )
 
 
-def crashed(step: str, status: int, log: Path) -> StageError:
+def crashed(step: str, status: int, log: Path) -> Crashed:
     """The process of a stage ended without a result; `status` is negative for a signal."""
     import signal
 
     if status >= 0:
-        return StageError(f"The process of `{step}` ended with exit code {status} and no result", _log_tail(log))
+        return Crashed(f"The process of `{step}` ended with exit code {status} and no result", _log_tail(log))
     name = signal.Signals(-status).name if -status in signal.Signals._value2member_map_ else f"signal {-status}"
     hint = (
         "The system kills processes that take too much memory: build fewer stages at once with -j 1."
         if name == "SIGKILL"
         else ""
     )
-    return StageError(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
+    return Crashed(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
 
 
 def reported(step: str, error: Mapping[str, Any], log: Path) -> StageError:

@@ -114,6 +114,9 @@ _KINDS = {
         ),
         # What was compared is what its inputs are; with which versions, the result says.
         StageKind("verify", "trtbuild.stages.verify", "fresh", (), _VERIFY, leaf=True),
+        # Jobs about artifacts outside any run: no plan holds them, and nothing of them is stored.
+        StageKind("bench", "trtbuild.stages.bench", "fresh", (), (), leaf=True),
+        StageKind("inspect", "trtbuild.stages.inspect_engine", "fresh", (), (), leaf=True),
         StageKind(
             "null-trace",
             "trtbuild.stages.null_trace",
