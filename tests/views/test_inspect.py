@@ -123,6 +123,114 @@ def test_manifest() -> None:
     )
 
 
+VERIFIED: dict[str, Any] = {
+    **MANIFEST,
+    "schema": 2,
+    "target": {**MANIFEST["target"], "device": "cuda"},
+    "outputs": [
+        {"name": "logits", "dtype": "float16", "shape": ["batch", 1000]},
+        {"name": "scores.loss", "dtype": "float32", "shape": []},
+    ],
+    "signature": {
+        "inputs": [
+            {"name": "x", "keyword": False, "tree": 0},
+            {"name": "mask", "keyword": True, "tree": {"list": [1, 2]}},
+        ],
+        "outputs": {"tuple": [0, {"dict": {"loss": 1, "hidden": {"value": None}}}]},
+    },
+    "files": [
+        {
+            "format": "engine",
+            "path": "model.engine",
+            "digest": f"sha256:{'a1' * 32}",
+            "bytes": 51_234_567,
+            "verification": {
+                "status": "passed",
+                "key": "c3" * 32,
+                "date": "2026-11-21",
+                "on": {
+                    "device": "NVIDIA L4",
+                    "compute_capability": "8.9",
+                    "driver": "580.1",
+                    "versions": {"python": "cpython 3.12", "tensorrt-rtx": "1.6.1.120", "torch": "2.14.1"},
+                },
+                "reference": "float32",
+                "cases": 7,
+                "outputs": [
+                    {
+                        "name": "logits",
+                        "max_abs": 0.00123456,
+                        "max_rel": 0.5,
+                        "mean_abs": 1e-05,
+                        "cosine": 0.99999,
+                        "mismatched": 0.0,
+                        "rtol": 0.01,
+                        "atol": 0.02,
+                        "passed": True,
+                        "at": {"batch": 32, "seed": 7},
+                    }
+                ],
+                "precision": {"asked": "fp16", "inputs": {"float16": 1}, "compute": {"float16": 53, "float32": 1}},
+            },
+        },
+        {
+            "format": "torchscript",
+            "path": "model.ts",
+            "digest": f"sha256:{'b2' * 32}",
+            "bytes": 51_000_000,
+            "verification": {
+                "status": "failed",
+                "date": "2026-11-21",
+                "on": {"device": "NVIDIA L4"},
+                "reference": "float32",
+                "cases": 1,
+                "outputs": [{"name": "logits", "max_abs": None, "nan": 1000, "mismatched": 1.0, "passed": False}],
+            },
+        },
+        {
+            "format": "exported_program",
+            "path": "model.pt2",
+            "digest": f"sha256:{'c3' * 32}",
+            "bytes": 1500,
+            "verification": {"status": "pending", "reason": "this machine has no GPU"},
+        },
+    ],
+}
+del VERIFIED["verification"]
+
+
+def section(text: str, title: str) -> str:
+    """The lines below a title, as far as the next blank one."""
+    return text.partition(f"\n\n{title}\n")[2].partition("\n\n")[0]
+
+
+def test_verification_of_each_file() -> None:
+    text = render_manifest(VERIFIED)
+    assert section(text, "files") == (
+        "  model.engine  51.2 MB  a1a1a1a1a1a1  passed\n"
+        "  model.ts      51.0 MB  b2b2b2b2b2b2  failed\n"
+        "  model.pt2     1.5 KB   c3c3c3c3c3c3  pending"
+    )
+    assert section(text, "verification") == (
+        "  model.engine  passed on NVIDIA L4, driver 580.1, tensorrt-rtx 1.6.1.120, torch 2.14.1; 2026-11-21;"
+        " 7 cases against float32\n"
+        "                logits: max abs 0.00123, max rel 0.5, mean abs 1e-05, cosine 1, mismatched 0"
+        " (allowed rtol 0.01, atol 0.02), worst at batch 32, seed 7\n"
+        "                asked: fp16\n"
+        "                inputs: 1 x float16\n"
+        "                compute: 53 x float16, 1 x float32\n"
+        "  model.ts      failed on NVIDIA L4; 2026-11-21; 1 case against float32\n"
+        "                logits: FAILED, mismatched 1\n"
+        "  model.pt2     pending: this machine has no GPU"
+    )
+
+
+def test_the_call_and_the_device() -> None:
+    text = render_manifest(VERIFIED)
+    assert "  runs with           tensorrt-rtx on linux-x86_64, cuda\n" in text
+    assert section(text, "called as") == "  model(x, mask=) -> (logits, {loss: scores.loss, hidden: None})"
+
+
 def test_an_empty_manifest() -> None:
     assert render_manifest({}) == "an artifact"
 
@@ -146,7 +254,7 @@ def damaged(draw: st.DrawFn, value: Any = MANIFEST) -> Any:
     return value
 
 
-@given(damaged())
+@given(damaged() | damaged(VERIFIED))
 @settings(deadline=None)
 def test_no_manifest_is_too_strange(manifest: Any) -> None:
     if isinstance(manifest, dict):

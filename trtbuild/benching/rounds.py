@@ -33,10 +33,10 @@ def warm_up(lap: Lap, timer: Timer, seconds: float) -> dict[str, Any]:
 
     TensorRT-RTX compiles kernels at the first call of a shape, and may put better ones in their place some calls later.
     """
-    began = time.perf_counter()
     medians: list[float] = []
     calls = 0
-    with lap.within(), _without_collections():
+    with _without_collections(), lap.within():
+        began = time.perf_counter()
         while True:
             turn = timer.turn(lap.call, seconds / _WINDOWS)
             calls += turn.calls
