@@ -55,7 +55,7 @@ def test_values_that_are_right_once_they_are_looked_at_are_told_of() -> None:
     names = [f"v{index}" for index in range(100)]
 
     def measure(some: Sequence[str]) -> Mapping[str, Comparison]:
-        return {name: comparison(len(some) > 10 or int(name[1:]) < 50) for name in some}
+        return {name: comparison(len(some) != 10 or int(name[1:]) < 50) for name in some}
 
     found = first_off(names, measure, coarse=10, fine=64)
     assert found is not None and found.name == "v59" and "how layers are fused" in found.note

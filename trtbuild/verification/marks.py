@@ -46,9 +46,7 @@ def first_off(names: Sequence[str], measure: Measure, coarse: int = COARSE, fine
     known.update(measure(spread(between, fine)))
     again = _first(names, {name: known[name] for name in between if name in known})
     if again is None:
-        note = (
-            "None of the values before it is off once all are handed out, which changes how layers are fused."
-        )
+        note = "None of the values before it is off once all are handed out, which changes how layers are fused."
         return _found(names, known, off, 2, note)
     return _found(names, known, again, 2)
 

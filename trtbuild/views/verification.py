@@ -49,7 +49,7 @@ def output_rows(outputs: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def _row(found: Record) -> tuple[str, ...]:
-    share = found.get("mismatched") or 0.0
+    share = found["mismatched"] if isinstance(found.get("mismatched"), (int, float)) else 0.0
     return (
         str(found.get("name", "")),
         "ok" if found.get("passed") else "OFF",
@@ -71,7 +71,9 @@ def _of_tolerance(found: Record) -> str:
     of_tolerance = found.get("of_tolerance")
     if not found.get("rtol") and not found.get("atol"):
         return "must be equal"
-    return f"{100 * of_tolerance:.3g} % of tolerance" if isinstance(of_tolerance, (int, float)) else ""
+    if not isinstance(of_tolerance, (int, float)):
+        return ""
+    return f"{100 * of_tolerance:.3g} % of tolerance" if of_tolerance < 10 else f"{of_tolerance:,.0f} x tolerance"
 
 
 def _at(at: Any) -> str:
