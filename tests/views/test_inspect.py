@@ -166,6 +166,7 @@ VERIFIED: dict[str, Any] = {
                         "mismatched": 0.0,
                         "rtol": 0.01,
                         "atol": 0.02,
+                        "of_tolerance": 0.81,
                         "passed": True,
                         "at": {"batch": 32, "seed": 7},
                     }
@@ -211,18 +212,18 @@ def test_verification_of_each_file() -> None:
         "  model.ts      51.0 MB  b2b2b2b2b2b2  failed\n"
         "  model.pt2     1.5 KB   c3c3c3c3c3c3  pending"
     )
-    assert section(text, "verification") == (
-        "  model.engine  passed on NVIDIA L4, driver 580.1, tensorrt-rtx 1.6.1.120, torch 2.14.1; 2026-11-21;"
-        " 7 cases against float32\n"
-        "                logits: max abs 0.00123, max rel 0.5, mean abs 1e-05, cosine 1, mismatched 0"
-        " (allowed rtol 0.01, atol 0.02), worst at batch 32, seed 7\n"
-        "                asked: fp16\n"
-        "                inputs: 1 x float16\n"
-        "                compute: 53 x float16, 1 x float32\n"
-        "  model.ts      failed on NVIDIA L4; 2026-11-21; 1 case against float32\n"
-        "                logits: FAILED, mismatched 1\n"
-        "  model.pt2     pending: this machine has no GPU"
-    )
+    lines = section(text, "verification").splitlines()
+    assert lines[:2] == ["  model.engine", "    passed against the source model in float32 at 7 cases on NVIDIA L4"]
+    heading, figures = lines[2].split(), lines[3].split()
+    assert heading[0] == "output" and figures[:4] == ["logits", "ok", "1.23e-03", "81"]
+    assert lines[3].endswith("batch 32, seed 7")
+    assert lines[4:6] == [
+        "      precision  fp16 asked; 53 x float16, 1 x float32",
+        "    with driver 580.1, tensorrt-rtx 1.6.1.120, torch 2.14.1, on 2026-11-21",
+    ]
+    assert lines[6:8] == ["  model.ts", "    failed against the source model in float32 at 1 case on NVIDIA L4"]
+    assert lines[9].split()[:5] == ["logits", "OFF", "?", "1000", "NaN"]
+    assert lines[10:] == ["    2026-11-21", "  model.pt2", "    pending: this machine has no GPU"]
 
 
 def test_the_call_and_the_device() -> None:

@@ -12,16 +12,10 @@ from typing import Any, TypeGuard
 
 from trtbuild.views.result import human_bytes
 from trtbuild.views.text import aligned, counted, human_seconds
+from trtbuild.views.verification import render_verification
 
 _DIGEST_SHOWN = 12
 _LAYER_TYPES_SHOWN = 3
-_FIGURES = {
-    "max_abs": "max abs",
-    "max_rel": "max rel",
-    "mean_abs": "mean abs",
-    "cosine": "cosine",
-    "mismatched": "mismatched",
-}
 _RAN_WITH = ("torch", "tensorrt-rtx", "tensorrt", "onnxruntime")
 
 Record = Mapping[str, Any]
@@ -37,13 +31,15 @@ def render_manifest(manifest: Record) -> str:
         "engines": [_engine(engine) for engine in _records(manifest, "engines")],
         "partitions": list(_partitions(_record(manifest, "partitions"))),
         "called as": _call(_record(manifest, "signature"), _records(manifest, "outputs")),
-        "verification": [*_of_all(manifest), *_of_files(manifest)],
+        "verification": list(_of_all(manifest)),
         "toolchain": [(name, str(version)) for name, version in _items(manifest, "toolchain")],
         "stages": [_stage(stage) for stage in _records(manifest, "stages")],
         "sources": [(path, _digest(digest) or "not there") for path, digest in _items(manifest, "sources")],
     }
     blocks = [_heading(manifest)]
-    blocks += ["\n".join([title, *aligned(rows)]) for title, rows in sections.items() if rows]
+    lines = {title: aligned(rows) for title, rows in sections.items()}
+    lines["verification"] += _of_files(manifest)
+    blocks += ["\n".join([title, *section]) for title, section in lines.items() if section]
     return "\n\n".join(blocks)
 
 
@@ -145,41 +141,23 @@ def _tree(tree: Any, outputs: list[Record]) -> str:
     return str(items)
 
 
-def _of_files(manifest: Record) -> Iterator[tuple[str, ...]]:
+def _of_files(manifest: Record) -> Iterator[str]:
     """What each file's own verification says (schema 2)."""
     for file in _records(manifest, "files"):
-        if verification := _record(file, "verification"):
-            yield _word(file, "path"), f"{_word(verification, 'status') or 'unknown'}{_circumstances(verification)}"
-            yield from (("", *fact) for fact in _compared(verification))
+        verification = _record(file, "verification")
+        if verification:
+            yield f"  {_word(file, 'path')}"
+            yield from (f"    {line}" for line in render_verification(verification).splitlines())
+            if told := _circumstances(verification):
+                yield f"    {told}"
 
 
 def _circumstances(verification: Record) -> str:
-    if reason := _word(verification, "reason"):
-        return f": {reason}"
     on = _record(verification, "on")
-    where = [_word(on, "device"), f"driver {on['driver']}" if on.get("driver") else ""]
-    versions = [f"{name} {version}" for name, version in _items(on, "versions") if name in _RAN_WITH]
-    cases, reference = verification.get("cases"), _word(verification, "reference")
-    how = f"{counted(cases, 'case')} against {reference}" if isinstance(cases, int) and reference else ""
-    told = [", ".join(part for part in [*where, *versions] if part), _word(verification, "date"), how]
-    return "".join(f"; {part}" if at else f" on {part}" for at, part in enumerate(told) if part)
-
-
-def _compared(verification: Record) -> Iterator[tuple[str]]:
-    """A line for each output, worst figures and where they were, then the types that the engines really have."""
-    for output in _records(verification, "outputs"):
-        verdict = "" if output.get("passed") is not False else "FAILED, "
-        figures = [f"{name} {_fact(output[key])}" for key, name in _FIGURES.items() if output.get(key) is not None]
-        allowed = [f"{key} {_fact(output[key])}" for key in ("rtol", "atol") if output.get(key) is not None]
-        line = f"{_word(output, 'name')}: {verdict}{', '.join(figures)}"
-        line += f" (allowed {', '.join(allowed)})" if allowed else ""
-        if at := _record(output, "at"):
-            line += f", worst at {', '.join(f'{name} {size}' for name, size in at.items())}"
-        yield (line,)
-    for what, types in _record(verification, "precision").items():
-        yield (f"{what}: {', '.join(f'{n} x {t}' for t, n in types.items()) if isinstance(types, Mapping) else types}",)
-    if located := verification.get("located"):
-        yield (f"first off: {_facts(located)}",)
+    with_ = [f"driver {on['driver']}"] if on.get("driver") else []
+    with_ += [f"{name} {version}" for name, version in _items(on, "versions") if name in _RAN_WITH]
+    parts = [f"with {', '.join(with_)}" if with_ else "", _word(verification, "date")]
+    return ", on ".join(part for part in parts if part)
 
 
 def _of_all(manifest: Record) -> Iterator[tuple[str, ...]]:
