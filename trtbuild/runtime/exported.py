@@ -1,0 +1,50 @@
+"""A saved torch.export program with engines inside, or without."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trtbuild.runtime.backends import FunctionBackend
+from trtbuild.runtime.description import Description
+from trtbuild.runtime.embedded import Reader, take_out
+from trtbuild.runtime.engine_header import check_header
+from trtbuild.runtime.partition import by_tensorrt, by_torch_tensorrt, torch_tensorrt
+from trtbuild.runtime.problems import LoadError
+from trtbuild.runtime.program import open_program
+
+
+def open_exported(
+    path: Path, description: Description, device: torch.device, trt: Any, *, trusted: bool
+) -> FunctionBackend:
+    """The program, its engines run by Torch-TensorRT where that is installed, else by TensorRT's Python runtime."""
+    count = len(description.outputs)
+    if trt is None and (device.type == "cpu" or device.index == 0):
+        return FunctionBackend(open_program(path, description, {}, None, trusted=trusted), count)
+    runtime = description.target.runtime
+    installed = trt is not None and torch_tensorrt(runtime)
+    try:
+        found = take_out(path, device.index)
+    except LoadError:
+        if not (trusted and installed):
+            raise
+        return FunctionBackend(open_program(path, description, {}, None, trusted=True), count)
+    engines: dict[str, Any] = {}
+    make = partial(_make, trt, runtime, device, installed, engines) if trt is not None else None
+    program = open_program(found.program, description, found.engines, make, trusted=trusted)
+    return FunctionBackend(program, count, engines)
+
+
+def _make(
+    trt: Any, runtime: str, device: torch.device, installed: bool, engines: dict[str, Any], read: Reader
+) -> torch.nn.Module:
+    fields = read()
+    check_header(fields.engine, runtime, str(trt.__version__))
+    if installed:
+        return by_torch_tensorrt(fields, device)
+    module = by_tensorrt(trt, fields, device)
+    engines[fields.name] = module.engine.engine
+    return module
