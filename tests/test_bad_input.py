@@ -286,10 +286,32 @@ UNBUILDABLE: dict[str, tuple[tuple[tuple[str, str], ...], dict[str, str]]] = {
     "programs for Linux": (
         (('["engine"]', '["engine", "torchscript", "aot_inductor", "exported_program"]'),),
         {
-            "net/linux/fp32/torchscript": "torchscript for Linux needs a GPU",
-            "net/linux/fp32/aot_inductor": "aot_inductor for Linux needs a GPU",
-            "net/linux/fp32/exported_program": "exported_program for Linux needs a GPU",
+            "net/linux/fp32/torchscript": "torchscript needs a GPU while it is written",
+            "net/linux/fp32/aot_inductor": "aot_inductor needs a GPU while it is written",
         },
+    ),
+    "a program traced once more": (
+        (
+            ('["engine"]', '["engine", "exported_program"]'),
+            ("[targets.linux]", "[export]\nretrace = true\n\n[targets.linux]"),
+        ),
+        {"net/linux/fp32/exported_program": "(retrace in [export]) needs a GPU, and there is none here"},
+    ),
+    "an engine without TensorRT": (
+        (('platform = "linux-x86_64"', 'platform = "linux-x86_64"\nruntime = "torch"'),),
+        {"net/linux/fp32/engine": "the engine format is of TensorRT"},
+    ),
+    "mixed precision without TensorRT": (
+        (
+            ('platform = "linux-x86_64"', 'platform = "linux-x86_64"\nruntime = "torch"'),
+            ('["fp32"]', '["fp16-mixed"]'),
+            ('["engine"]', '["exported_program"]'),
+        ),
+        {"net/linux/fp16-mixed/exported_program": "fp16-mixed is of TensorRT"},
+    ),
+    "TorchScript's frontend for a format that it does not make": (
+        (("[compile]", '[compile]\nir = "ts"'),),
+        {"net/linux/fp32/engine": '`ir = "ts"` makes a torchscript, and no engine'},
     ),
     "standard TensorRT": (
         (('platform = "linux-x86_64"', 'platform = "linux-x86_64"\nruntime = "tensorrt"'),),

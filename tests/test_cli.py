@@ -21,14 +21,15 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_plan_says_what_would_run_and_runs_nothing(project: Project) -> None:
-    done = project.trtbuild("plan", "net.toml")
+    done = project.trtbuild("plan", "net.toml", CUDA_VISIBLE_DEVICES="")
     assert done.code == 0
     assert done.out == (
         "run      net/trace/fp32                not built before\n"
         "unknown  net/compile/linux/fp32        known when net/trace/fp32 has run\n"
         "unknown  net/export/linux/fp32/engine  known when net/compile/linux/fp32 has run\n"
+        "pending  net/verify/linux/fp32/engine  that needs a GPU, and there is none here\n"
         "\n"
-        "1 to run, 2 known after these\n"
+        "1 to run, 2 known after these, 1 pending\n"
     )
     assert not (project.root / "dist").exists()
 
@@ -56,7 +57,7 @@ def test_graph_draws_every_stage_and_artifact(project: Project, form: str) -> No
 
 def test_graph_as_json_is_the_plan(project: Project) -> None:
     plan = project.trtbuild("graph", "net.toml", "--json").json
-    assert [step["kind"] for step in plan["steps"]] == ["trace", "compile", "export"]
+    assert [step["kind"] for step in plan["steps"]] == ["trace", "compile", "export", "verify"]
     assert plan["cells"][0]["path"] == "net/linux/fp32/model.engine"
 
 

@@ -22,12 +22,7 @@ SMALLER = {
         (', "8.6", "8.9", "12.0"', ""),
     ],
     "vit": [
-        (
-            'entry = "torchvision.models:vit_b_16"',
-            'entry = "torchvision.models.vision_transformer:VisionTransformer"\n'
-            "args = { image_size = 32, patch_size = 8, num_layers = 2, num_heads = 2, hidden_dim = 32, mlp_dim = 64 }",
-        ),
-        ("224, 224", "32, 32"),
+        ('entry = "models/vit.py:vit"', 'entry = "models/vit.py:vit"\nargs = { layers = 1, heads = 2, width = 32 }'),
     ],
     "hybrid": [],
     "two_towers": [],

@@ -194,7 +194,7 @@ def _of_writing(cell: Question) -> Obstacle | None:
     instead = "Build it on a GPU machine: what it is made from comes from the cache. Or ask for exported_program."
     if cell.format in ("torchscript", "aot_inductor"):
         return Obstacle(f"{cell.format} needs a GPU while it is written, and there is none here", instead)
-    if cell.format == "exported_program" and cell.retrace:
+    if cell.format == "exported_program" and cell.retrace and cell.runtime != "torch":
         return Obstacle(
             "tracing a compiled program once more (retrace in [export]) needs a GPU, and there is none here",
             "Remove `retrace`, or build it on a GPU machine.",

@@ -124,7 +124,8 @@ class _Chain:
         recipe, target = self.named.recipe, self.target
         settings: dict[str, Json] = {"runtime": target.runtime, "device": target.device}
         if format == "exported_program":
-            settings["export"] = recipe.export.settings()
+            # Without TensorRT there is no compiled program to trace once more.
+            settings["export"] = recipe.export.settings() if target.runtime != "torch" else {"retrace": False}
         if writes_live({**settings, "format": format}):
             settings |= {
                 "compute_capability": list(target.compute_capability),

@@ -23,7 +23,8 @@ class Hybrid(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.before(image)
-        x = torch.special.bessel_j0(x)
+        # PyTorch has no kernel of it for half precision.
+        x = torch.special.bessel_j0(x.float()).to(x.dtype)
         grid = nn.functional.affine_grid(self.shift.expand(x.shape[0], 2, 3), list(x.shape), align_corners=False)
         x = nn.functional.grid_sample(x, grid, align_corners=False)
         return self.after(x)

@@ -239,13 +239,13 @@ def test_refused_setting_says_why_and_what_instead(name: str) -> None:
 def test_torch_compile_is_refused_with_the_ahead_of_time_way() -> None:
     assert changed("min_block_size = 1", 'ir = "torch_compile"') == (
         'error: `ir` in [compile] cannot be "torch_compile": '
-        "torch.compile compiles just in time: its engines cannot be saved\n"
+        "torch.compile compiles just in time, in the process that runs the model: its engines cannot be saved\n"
         "  file     r.toml:13\n"
-        "  allowed  dynamo\n"
-        'hint: Use ir = "dynamo", or leave it out.'
+        "  allowed  dynamo, ts\n"
+        'hint: Use ir = "dynamo", which compiles ahead of time, or leave it out.'
     )
     assert "deprecated" in changed("min_block_size = 1", 'ir = "fx"')
-    assert "not offered yet" in changed("min_block_size = 1", 'ir = "ts"')
+    assert "frontend of Torch-TensorRT" in changed("min_block_size = 1", 'ir = "ts"\nconverter = "onnx"')
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trtbuild.stages.bounds import Bounds
@@ -205,9 +205,19 @@ def _patch_compiler(bounds: Bounds) -> None:
     # Fault (2.11): the softmax of attention's plain formula has neither a converter nor a decomposition.
     softmax = torch.ops.aten._safe_softmax.default
     _decompositions.TORCH_TRT_DECOMPOSITIONS.setdefault(softmax, _safe_softmax)
+    # Fault (2.11, 2.14): a cast of an engine's input has a converter for static shapes only. The partitioner asks before
+    # it cuts, when the cast is of a PyTorch part's result, and the interpreter after, when it is of an input.
+    _take_any_shape(torch.ops.aten._to_copy.default)
     if hasattr(_compiler, "_build_user_symbol_bounds"):
         # Fault (2.14): compares the same narrowed ranges with the inputs and refuses.
         _compiler._build_user_symbol_bounds = lambda *_, **__: {}
+
+
+def _take_any_shape(op: Any) -> None:
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_ATEN_CONVERTERS
+
+    known = DYNAMO_ATEN_CONVERTERS[op]
+    DYNAMO_ATEN_CONVERTERS[op] = type(known)(replace(one, supports_dynamic_shapes=True) for one in known)
 
 
 def _safe_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
