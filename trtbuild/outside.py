@@ -17,6 +17,7 @@ from trtbuild.sandbox import Level
 from trtbuild.stages.table import on_cpu
 from trtbuild.store.local import LocalStore
 from trtbuild.subjects import Subject, check_sources, program_of, subjects
+from trtbuild.verification.behind import steps_behind
 from trtbuild.workspace import find_workspace
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def verify(
         _check_here(subject, other_gpu)
     done = []
     for subject in found:
-        options = {"other_gpu": other_gpu, "locate": locate, "report": True}
+        behind = steps_behind(subject.manifest["stages"], subject.file["format"]) if locate else []
+        options = {"other_gpu": other_gpu, "locate": locate, "report": True, "behind": behind}
         try:
             record = perform("verify", subject, settings=subject.settings, options=options, cache=cache)
         except Crashed as error:

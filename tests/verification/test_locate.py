@@ -18,6 +18,7 @@ from tests.verification.jobs import verify_job  # noqa: E402
 from trtbuild.errors import StageError  # noqa: E402
 from trtbuild.stages import locate, verify  # noqa: E402
 from trtbuild.verification import marks  # noqa: E402
+from trtbuild.verification.behind import steps_behind  # noqa: E402
 from trtbuild.verification.cases import Case  # noqa: E402
 from trtbuild.verification.program_values import load_program, user_source, value_names, values, with_values  # noqa: E402
 from trtbuild.worker.job import Job  # noqa: E402
@@ -135,10 +136,38 @@ def test_the_op_that_a_rebuilt_program_gets_wrong_is_found(tmp_path: Path, monke
     assert found["last_good"] == "mean"
 
 
+def test_a_program_that_is_not_in_the_store_is_traced_again(tmp_path: Path) -> None:
+    job = verify_job(tmp_path, format="exported_program")
+    settings = {**job.settings, "cast": "fp32", "strict": False, "decompositions": "default"}
+    behind = [{"kind": "trace", "settings": settings, "needs": {}}, *BEHIND]
+    job = replace(job, inputs={**job.inputs, "program": {}}, options={"behind": behind})
+    assert "within tolerance" in locate.locate(job, CASE)["note"]
+
+
 def test_a_step_that_fails_is_told_and_not_raised(tmp_path: Path) -> None:
     behind = [{**BEHIND[0], "settings": {**BEHIND[0]["settings"], "format": "nothing"}}]
     found = locate.locate(verify_job(tmp_path, format="exported_program", behind=behind), CASE)
     assert "op" not in found and found["note"]
+
+
+def test_the_steps_behind_an_artifact_are_told_by_its_manifest() -> None:
+    def stage(kind: str, *slots: str, **settings: str) -> dict[str, Any]:
+        return {"kind": kind, "key_inputs": {"settings": settings, "inputs": dict.fromkeys(slots, "digest")}}
+
+    stages = [
+        stage("trace", cast="fp32"),
+        stage("onnx", "program", opset="20"),
+        stage("compile", "program", "onnx", converter="onnx"),
+        stage("export", "compiled", format="engine"),
+        stage("export", "compiled", format="torchscript"),
+        stage("verify", "artifact", "program", format="engine"),
+    ]
+    found = steps_behind(stages, "engine")
+    assert [step["kind"] for step in found] == ["trace", "onnx", "compile", "export"]
+    assert found[-1] == {"kind": "export", "settings": {"format": "engine"}, "needs": {"compiled": "compile"}}
+    assert found[2]["needs"] == {"program": "trace", "onnx": "onnx"}
+    assert [step["kind"] for step in steps_behind(stages, "onnx")] == ["trace", "onnx"]
+    assert steps_behind(stages, "aot_inductor") == steps_behind(stages[1:], "engine") == []
 
 
 def test_a_program_with_values_gives_what_it_gave_and_the_values(tmp_path: Path) -> None:

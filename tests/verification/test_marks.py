@@ -12,7 +12,7 @@ from trtbuild.verification.marks import first_off, spread
 
 
 def comparison(passed: bool, of_tolerance: float = 0.0) -> Comparison:
-    return Comparison(0.0, 0.0, 0.0, 1.0, 0.0, 0, 0, 0.1, 0.0, of_tolerance if passed else 7.0, 0, passed)
+    return Comparison(0.0, 0.0, 0.0, 1.0, 0.0, 0, 0, 0.1, 0.0, of_tolerance if passed else 7.0, 1.0, 0, passed)
 
 
 class Values:

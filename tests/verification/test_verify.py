@@ -20,6 +20,7 @@ from trtbuild.errors import StageError  # noqa: E402
 from trtbuild.stages import verify  # noqa: E402
 from trtbuild.verification.cases import Case  # noqa: E402
 from trtbuild.verification.examples import arguments  # noqa: E402
+from trtbuild.views.verification import render_verification  # noqa: E402
 from trtbuild.worker.job import Job  # noqa: E402
 
 VECTOR = {"name": "x", "shape": ["batch", 8], "dtype": "float32", "format": "contiguous"}
@@ -129,6 +130,13 @@ def test_nan_fails_and_is_counted(tmp_path: Path) -> None:
     assert "20 NaN" in dict(error.facts)["outputs"] and "NaN and Inf never pass" in error.hint
 
 
+def test_what_a_source_of_zeros_does_not_show_is_told(tmp_path: Path) -> None:
+    inputs = [{**VECTOR, "range": [0.0, 0.0]}, {**VECTOR, "name": "gain", "keyword": True, "range": [0.0, 0.0]}]
+    record = verify.run(verify_job(tmp_path, "Pair", inputs=inputs))
+    assert record["outputs"][0]["reference_rms"] == 0.0
+    assert "source gives zeros only" in render_verification(record)
+
+
 def test_masked_scores_pass(tmp_path: Path) -> None:
     assert verify.run(verify_job(tmp_path, "Mask", inputs=[VECTOR]))["status"] == "passed"
 
@@ -181,6 +189,9 @@ def test_another_dtype_shape_or_structure_has_its_own_words(tmp_path: Path, monk
         error = failed(job)
         assert error.sentence == sentence
         assert "batch 2, seed 0" in dict(error.facts)["at"]
+        record = verify.run(replace(job, options={"report": True}))
+        assert (record["status"], record["reason"]) == ("failed", sentence)
+        json.dumps(record, allow_nan=False)
 
 
 def test_an_artifact_that_writes_into_its_inputs_does_not_change_the_reference(

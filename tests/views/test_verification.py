@@ -54,6 +54,8 @@ def test_what_is_off_stands_out() -> None:
 def test_a_record_that_is_pending_or_of_another_version_is_no_error() -> None:
     assert render_verification({"status": "pending", "reason": "that needs a GPU"}) == "pending: that needs a GPU"
     assert render_verification({}) == "unknown"
+    refused = {"status": "failed", "reason": "another shape", "facts": [["artifact", "[2, 3]"], "?"]}
+    assert render_verification(refused).splitlines() == ["failed: another shape", "  artifact  [2, 3]"]
     assert "y" in render_verification({"status": "passed", "outputs": [{"name": "y"}, "?"], "precision": 7})
     assert precision_text({}) == ""
 

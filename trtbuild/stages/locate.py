@@ -2,7 +2,8 @@
 
 The traced program runs op by op in PyTorch, in the artifact's precision, beside the artifact with values inside of it
 as outputs more. An ONNX model is given those outputs as it is. Other artifacts do not let themselves be looked into:
-they are built again from the program with more outputs, by the same steps under the same settings. That changes how
+they are built again from the program with more outputs, by the same steps under the same settings, which
+job.options["behind"] tells (see `verification.behind`). That changes how
 layers are fused, so that what is off in the artifact may be right in the one that is looked into; the result says so.
 """
 
@@ -22,6 +23,7 @@ from trtbuild.verification.examples import arguments
 from trtbuild.verification.marks import Found, first_off
 from trtbuild.verification.opening import open_artifact
 from trtbuild.verification.program_values import load_program, place_of, value_names, values, with_values
+from trtbuild.verification.rebuild import PROGRAM, rebuild, trace
 from trtbuild.verification.tolerances import Tolerance, default_rtol
 from trtbuild.worker.job import Job
 
@@ -49,7 +51,7 @@ def locate(job: Job, case: Case) -> dict[str, Any]:
 def _in_onnx(job: Job, case: Case) -> dict[str, Any]:
     from trtbuild.verification.onnx_values import OnnxValues
 
-    inside = OnnxValues(job.inputs["artifact"], job.inputs["program"]["program.pt2"])
+    inside = OnnxValues(job.inputs["artifact"], _traced(job))
     names = inside.names()
     taken, _ = arguments(job.settings, case, "cpu")
     flat = _flat(taken)
@@ -67,7 +69,7 @@ def _in_program(job: Job, case: Case) -> dict[str, Any]:
     steps = job.options.get("behind")
     if not steps:
         return {"note": "The steps behind the artifact are not known, so it cannot be built again with more outputs"}
-    path = job.inputs["program"]["program.pt2"]
+    path = _traced(job)
     program = load_program(path)
     names = value_names(program)
     device = "cpu" if on_cpu(job.settings) else "cuda"
@@ -82,6 +84,13 @@ def _in_program(job: Job, case: Case) -> dict[str, Any]:
         return {name: _compared(value, wanted[name], tolerance) for name, value in given.items()}
 
     return _told(program, first_off(names, measure), measured.holders, "the artifact, built again with more outputs")
+
+
+def _traced(job: Job) -> Path:
+    """The traced program: as it is in the store, else traced again."""
+    if path := job.inputs["program"].get(PROGRAM):
+        return path
+    return trace(job.options.get("behind") or (), job.files, job.workspace)
 
 
 class _Expected:
@@ -111,7 +120,6 @@ class _Rebuilt:
         import torch
 
         from trtbuild.verification.holders import holders_of
-        from trtbuild.verification.rebuild import rebuild
 
         path = Path(tempfile.mkdtemp()) / "program.pt2"
         torch.export.save(with_values(load_program(self._program), names), path)

@@ -5,7 +5,8 @@ Details: the verification record,
     {"status": "passed" | "failed", "date", "on": {"device", "compute_capability"?, "driver"?, "versions"}, "reference",
      "cases", "outputs": [see `verification.results`], "precision"?, "located"?}
 
-A failed comparison is a failed stage, unless job.options has "report". "locate" looks for the first layer that is
+or, where an artifact cannot be compared by numbers, "reason" and "facts" in place of the outputs. A failed comparison
+is a failed stage, unless job.options has "report". "locate" looks for the first layer that is
 off, "other_gpu" opens artifacts on GPUs that they were not built for.
 """
 
@@ -24,7 +25,7 @@ from trtbuild.verification.examples import Arguments, arguments
 from trtbuild.verification.opening import open_artifact
 from trtbuild.verification.place import this_place
 from trtbuild.verification.realised import check_engines
-from trtbuild.verification.results import Output, failure
+from trtbuild.verification.results import Differs, Output, failure
 from trtbuild.verification.source import Source, exact_arithmetic
 from trtbuild.verification.structure import flatten, places, structure_text
 from trtbuild.verification.tolerances import tolerance_of
@@ -39,30 +40,42 @@ def run(job: Job) -> dict[str, Any]:
     device = "cpu" if on_cpu(settings) else "cuda"
     signature, made = job.details["program"]["signature"], job.details["artifact"]
     artifact = open_artifact(settings, job.options, job.inputs["artifact"], signature, made)
+    record: dict[str, Any] = {
+        "status": "failed",
+        "date": date.today().isoformat(),
+        "on": this_place(device),
+        "reference": settings["verify"]["reference"],
+    }
+    try:
+        if engines := getattr(artifact, "engines", None):
+            record["precision"] = check_engines(engines, settings["precision"])
+        record["cases"] = _compare_all(job, artifact, outputs, device)
+    except Differs as error:
+        if not job.options.get("report"):
+            raise
+        return {**record, "reason": error.sentence, "facts": [list(fact) for fact in error.facts]}
+    record["outputs"] = [output.record() for output in outputs.values()]
+    if all(output.passed for output in outputs.values()):
+        return {**record, "status": "passed"}
+    if job.options.get("locate"):
+        from trtbuild.stages.locate import locate
+
+        record["located"] = locate(job, _furthest_off(outputs))
+    if not job.options.get("report"):
+        raise failure(record)
+    return record
+
+
+def _compare_all(job: Job, artifact: Any, outputs: Mapping[int, Output], device: str) -> int:
+    """Compare at every case; gives how many there are."""
+    settings = job.settings
     source = Source(settings, job.workspace, job.files.get("weights"), device)
     chosen = cases(settings["dims"], settings["profiles"], settings["verify"]["samples"], settings["seed"])
     for case in chosen:
         taken, given = arguments(settings, case, device)
         expected = source(*given)
-        _compare(settings, signature, outputs, case, _run(artifact, taken, case), expected)
-    record: dict[str, Any] = {
-        "status": "passed" if all(output.passed for output in outputs.values()) else "failed",
-        "date": date.today().isoformat(),
-        "on": this_place(device),
-        "reference": settings["verify"]["reference"],
-        "cases": len(chosen),
-        "outputs": [output.record() for output in outputs.values()],
-    }
-    if engines := getattr(artifact, "engines", None):
-        record["precision"] = check_engines(engines, settings["precision"])
-    if record["status"] == "failed":
-        if job.options.get("locate"):
-            from trtbuild.stages.locate import locate
-
-            record["located"] = locate(job, _furthest_off(outputs))
-        if not job.options.get("report"):
-            raise failure(record)
-    return record
+        _compare(settings, job.details["program"]["signature"], outputs, case, _run(artifact, taken, case), expected)
+    return len(chosen)
 
 
 def _outputs(job: Job) -> dict[int, Output]:
@@ -91,7 +104,7 @@ def _run(artifact: Any, taken: Arguments, case: Case) -> Any:
             # What a kernel did wrong is told when it has run.
             torch.cuda.synchronize()
     except Exception as error:
-        raise StageError(
+        raise Differs(
             "The artifact failed while it ran", [("at", str(case)), ("raised", first_lines(error))]
         ) from error
     return result
@@ -108,13 +121,13 @@ def _compare(
     found, structure = flatten(result)
     reference, wanted = flatten(expected)
     if structure != wanted:
-        raise StageError(
+        raise Differs(
             "The artifact's result is built otherwise than the source model's",
             [("source model", structure_text(wanted)), ("artifact", structure_text(structure)), ("at", str(case))],
         )
     for place, output in outputs.items():
         if place not in found:
-            raise StageError(
+            raise Differs(
                 f"The output `{output.name}` is missing",
                 [("program", structure_text(signature["structure"])), ("artifact", structure_text(structure))],
             )
@@ -124,14 +137,14 @@ def _compare(
 
 
 def _check_kind(name: str, dtype: str, found: Any, reference: Any, case: Case) -> None:
-    """StageError where an output has another shape than the source model's, or another dtype than the program's."""
+    """Differs where an output has another shape than the source model's, or another dtype than the program's."""
     if tuple(found.shape) != tuple(reference.shape):
-        raise StageError(
+        raise Differs(
             f"The output `{name}` has another shape than the source model's",
             [("source model", str(list(reference.shape))), ("artifact", str(list(found.shape))), ("at", str(case))],
         )
     if str(found.dtype) != f"torch.{dtype}":
-        raise StageError(
+        raise Differs(
             f"The output `{name}` has another dtype than the program's",
             [("program", dtype), ("artifact", str(found.dtype).removeprefix("torch.")), ("at", str(case))],
         )

@@ -28,6 +28,7 @@ class Comparison:
     are finite, and None where there are none. `mismatched` is the share of elements that do not match, `nan` and `inf`
     count those of the output that cannot match: every NaN, and every infinity that the reference has not in the same
     place. `of_tolerance` is the largest error as a multiple of its tolerance; beyond 1 an element does not match.
+    `scale` is the root mean square of the reference; where it is 0 little is shown.
     """
 
     max_abs: float | None
@@ -40,6 +41,7 @@ class Comparison:
     rtol: float
     atol: float
     of_tolerance: float
+    scale: float
     reference_nan: int
     passed: bool
 
@@ -54,11 +56,9 @@ def compare(found: Any, reference: Any, tolerance: Tolerance) -> Comparison:
     exact = not found.is_floating_point() and not found.is_complex() and not tolerance.given
     found, reference = _flat(found), _flat(reference)
     rtol = 0.0 if exact else tolerance.rtol
-    if exact or tolerance.atol is not None:
-        atol = 0.0 if exact else float(tolerance.atol or 0.0)
-    else:
-        atol = rtol * scale_of(reference)
-    return _Sums(rtol, atol, exact).over(found, reference).result(tolerance.mismatch)
+    scale = scale_of(reference)
+    atol = 0.0 if exact else rtol * scale if tolerance.atol is None else tolerance.atol
+    return _Sums(rtol, atol, exact).over(found, reference).result(tolerance.mismatch, scale)
 
 
 def scale_of(reference: Any) -> float:
@@ -86,11 +86,11 @@ class _Sums:
         self.count = self.finite = self.beyond = self.nan = self.inf = self.reference_nan = 0
         self.max_abs = self.max_rel = self.sum_abs = self.of_tolerance = 0.0
         self.dot = self.found_squares = self.reference_squares = 0.0
-        self.scale = 0.0
+        self.largest = 0.0
 
     def over(self, found: Any, reference: Any) -> _Sums:
         # Squares of values scaled to at most 1 cannot overflow.
-        self.scale = max(_largest(found), _largest(reference))
+        self.largest = max(_largest(found), _largest(reference))
         for one, other in zip(_chunks(found), _chunks(reference), strict=True):
             self._add(one, other)
         return self
@@ -119,13 +119,13 @@ class _Sums:
         self.of_tolerance = max(self.of_tolerance, _ratio(error, allowed))
         if (nonzero := reference != 0).any():
             self.max_rel = max(self.max_rel, float((error[nonzero] / reference[nonzero].abs()).max()))
-        if self.scale:
-            one, other = found / self.scale, reference / self.scale
+        if self.largest:
+            one, other = found / self.largest, reference / self.largest
             self.dot += float(torch.dot(one, other))
             self.found_squares += float(torch.dot(one, one))
             self.reference_squares += float(torch.dot(other, other))
 
-    def result(self, mismatch: float) -> Comparison:
+    def result(self, mismatch: float, scale: float) -> Comparison:
         bad = self.nan + self.inf + self.reference_nan
         share = self.beyond / self.count if self.count else 0.0
         known = self.finite > 0
@@ -140,6 +140,7 @@ class _Sums:
             rtol=self.rtol,
             atol=self.atol,
             of_tolerance=math.inf if bad else self.of_tolerance,
+            scale=scale,
             reference_nan=self.reference_nan,
             passed=not bad and share <= mismatch,
         )

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trtbuild.errors import StageError
 from trtbuild.stages.engine_facts import FLOATS, disagreement, dtype_name
+from trtbuild.verification.results import Differs
 
 # Words that stand for a dtype where an inspector writes "Row major linear FP16 format", or "Half".
 _WORDS = {
@@ -35,7 +35,7 @@ _WORDS = {
 def check_engines(engines: Mapping[str, Any], precision: str) -> dict[str, Any]:
     """{"asked", "inputs", "outputs", "compute"?} of engines that are loaded, each {dtype: how many}.
 
-    `compute` counts layers by the dtype they give, where the inspector tells it. StageError where tensors or layers
+    `compute` counts layers by the dtype they give, where the inspector tells it. Differs where tensors or layers
     are not in the precision that was asked.
     """
     inputs: Counter[str] = Counter()
@@ -53,7 +53,7 @@ def check_engines(engines: Mapping[str, Any], precision: str) -> dict[str, Any]:
     told["layers"] = _floats(compute)
     for what, counts in told.items():
         if counts and disagreement(counts, precision):
-            raise StageError(
+            raise Differs(
                 "The loaded engine is not in the precision that was asked",
                 [
                     ("asked", precision),

@@ -20,6 +20,8 @@ from trtbuild.errors import StageError
 from trtbuild.files import read_json, write_json
 from trtbuild.stages.table import layer_of
 
+PROGRAM = "program.pt2"
+
 _LOG_TAIL = 12
 
 
@@ -35,29 +37,32 @@ class Made:
 def rebuild(program: Path, steps: Sequence[Mapping[str, Any]], workspace: Path) -> Made:
     """Run steps from a traced program on.
 
-    `steps` are those between the trace and the artifact, in order, each {"kind", "settings", "needs": {slot: kind},
-    "files": {slot: path}?}; a kind that is not among them is the trace. StageError where one fails.
+    `steps` are those behind the artifact, in order, each {"kind", "settings", "needs": {slot: kind}}; the trace among
+    them does not run. StageError where one fails.
     """
     from trtbuild.digests.program import program_signature
 
-    outputs: dict[str, Mapping[str, Path]] = {}
-    details: dict[str, Mapping[str, Any]] = {}
-    traced = {"signature": program_signature(program)}
-    kinds = [step["kind"] for step in steps]
-    for step in steps:
-        needs = {slot: kind for slot, kind in step["needs"].items() if kind in kinds}
-        given = {slot: outputs[kind] for slot, kind in needs.items()}
-        told = {slot: details[kind] for slot, kind in needs.items()}
-        for slot in step["needs"].keys() - needs.keys():
-            given[slot], told[slot] = {"program.pt2": program}, traced
-        outputs[step["kind"]], details[step["kind"]] = _run(step, given, told, workspace)
-    return Made(outputs, {**details, "trace": traced}, kinds[-1])
+    outputs: dict[str, Mapping[str, Path]] = {"trace": {PROGRAM: program}}
+    details: dict[str, Mapping[str, Any]] = {"trace": {"signature": program_signature(program)}}
+    for step in [step for step in steps if step["kind"] != "trace"]:
+        given = {slot: outputs[kind] for slot, kind in step["needs"].items()}
+        told = {slot: details[kind] for slot, kind in step["needs"].items()}
+        outputs[step["kind"]], details[step["kind"]] = _run(step, given, told, {}, workspace)
+    return Made(outputs, details, steps[-1]["kind"])
+
+
+def trace(steps: Sequence[Mapping[str, Any]], files: Mapping[str, Path], workspace: Path) -> Path:
+    """The traced program behind an artifact, traced again; `files` are the declared input files of the model."""
+    step = next(step for step in steps if step["kind"] == "trace")
+    outputs, _ = _run(step, {}, {}, files, workspace)
+    return outputs[PROGRAM]
 
 
 def _run(
     step: Mapping[str, Any],
     inputs: Mapping[str, Mapping[str, Path]],
     details: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Path],
     workspace: Path,
 ) -> tuple[dict[str, Path], dict[str, Any]]:
     folder = Path(tempfile.mkdtemp())
@@ -67,7 +72,7 @@ def _run(
         "settings": step["settings"],
         "inputs": {slot: {name: str(path) for name, path in files.items()} for slot, files in inputs.items()},
         "details": details,
-        "files": dict(step.get("files", {})),
+        "files": {slot: str(path) for slot, path in files.items()},
         "options": {},
         "workspace": str(workspace),
     }
@@ -93,7 +98,7 @@ def _run(
     result = read_json(folder / "result.json")
     if "error" in result:
         raise StageError(
-            f"With more outputs the artifact cannot be built again: {result['error']['error']}",
+            f"The artifact cannot be built again with more outputs: {result['error']['error']}",
             [(str(name), str(value)) for name, value in result["error"].get("facts", [])],
         )
     made = {name: folder / "out" / name for name in result["outputs"]}

@@ -14,6 +14,10 @@ from trtbuild.verification.compare import Comparison
 _SHOWN = 12
 
 
+class Differs(StageError):
+    """An artifact is not what its source model is, in a way that no tolerance measures."""
+
+
 @dataclass(slots=True)
 class Output:
     """What was found of one output over all cases; `at` is the case where it is furthest off."""
@@ -46,6 +50,7 @@ class Output:
             "nan": max(found.nan for found in self.every),
             "inf": max(found.inf for found in self.every),
             "reference_nan": max(found.reference_nan for found in self.every),
+            "reference_rms": max(found.scale for found in self.every),
             "rtol": self.worst.rtol,
             "atol": self.worst.atol,
             "of_tolerance": finite(self.worst.of_tolerance),

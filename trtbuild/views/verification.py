@@ -15,6 +15,10 @@ _HEADING = ("output", "", "error", "of", "max rel", "mean", "cosine", "beyond", 
 def render_verification(record: Record) -> str:
     """The record as people read it; what is absent is left out, so that it may come from another version."""
     lines = [" ".join(part for part in (_status(record), _against(record)) if part)]
+    facts = record.get("facts")
+    if isinstance(facts, list):
+        told = [fact for fact in facts if isinstance(fact, (list, tuple)) and len(fact) == 2]
+        lines += aligned([(str(name), str(value)) for name, value in told])
     rows = output_rows(_records(record, "outputs"))
     if len(rows) > 1:
         lines += aligned(rows)
@@ -68,6 +72,8 @@ def _of_tolerance(found: Record) -> str:
     told = ", ".join(f"{number} {word}" for number, word in counts if number)
     if told:
         return told
+    if found.get("reference_rms") == 0:
+        return "source gives zeros only"
     of_tolerance = found.get("of_tolerance")
     if not found.get("rtol") and not found.get("atol"):
         return "must be equal"
