@@ -5,8 +5,6 @@ Made from entries alone, so that the same entries give the same bytes.
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from trtbuild import __version__
 from trtbuild.plans import Cell, Plan, Step
 from trtbuild.proofs import Pending
-from trtbuild.stages.inputs import tensors
+from trtbuild.signature import signature_of
 from trtbuild.store.entry import Entry
 
 SCHEMA = 2
@@ -66,7 +64,6 @@ def manifest_of(
         stages += [stage for stage in old["stages"] if stage["id"] not in fresh]
     # What is known of the engines, where this run was asked for formats that need none.
     told = old if kept and compiled is None else {}
-    inputs, outputs = _signature(traced)
     reads = traced.record.get("reads", {}) if traced else {}
     made = [step for step in steps if step.id in entries]
     declared = {step.files[slot]: digest for step in made for slot, digest in entries[step.id].record["files"].items()}
@@ -80,9 +77,7 @@ def manifest_of(
         "target": told.get("target") or _target(first.target, steps),
         "precision": first.precision,
         "files": sorted([*files, *kept], key=lambda file: str(file["path"])),
-        "inputs": inputs,
-        "outputs": outputs,
-        "signature": _call(traced),
+        **(signature_of(traced.record["settings"], traced.details["signature"]) if traced else _NO_CALL),
         "whole_engine": told.get("whole_engine") or details.get("whole"),
         "engines": told.get("engines") or details.get("engines", []),
         "partitions": told.get("partitions") or details.get("partitions", {}),
@@ -95,6 +90,8 @@ def manifest_of(
 
 # What an export tells of a file beside its digest: whether it takes the model's structure or flat tensors.
 _FACTS = ("calls",)
+
+_NO_CALL: dict[str, Any] = {"inputs": [], "outputs": [], "signature": {}}
 
 _ORDER = ("failed", "pending", "passed")
 
@@ -138,27 +135,6 @@ def _target(name: str, steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def _call(traced: Entry | None) -> dict[str, Any]:
-    """How the model is called: where each flat input lies in its arguments, and each flat output in its result."""
-    if traced is None or "signature" not in traced.details:
-        return {}
-    places = itertools.count()
-
-    def place(spec: Mapping[str, Any]) -> Any:
-        if "shape" in spec:
-            return next(places)
-        kind = next(kind for kind in ("tuple", "list", "dict") if kind in spec)
-        if kind == "dict":
-            return {kind: {key: place(item) for key, item in spec[kind].items()}}
-        return {kind: [place(item) for item in spec[kind]]}
-
-    inputs = [
-        {"name": spec["name"], "keyword": bool(spec.get("keyword")), "tree": place(spec)}
-        for spec in traced.record["settings"]["inputs"]
-    ]
-    return {"inputs": inputs, "outputs": traced.details["signature"]["structure"]}
-
-
 def _same_stages(old: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an older manifest of this schema tells of the same trace, and of no stage something else."""
     if old.get("schema") != SCHEMA or not all(isinstance(old.get(part), list) for part in ("files", "stages")):
@@ -166,26 +142,3 @@ def _same_stages(old: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) ->
     known = {stage["id"]: stage["key"] for stage in old["stages"]}
     found = {stage["id"]: stage["key"] for stage in stages}
     return bool(known.keys() & found.keys()) and all(found[id] == known[id] for id in known.keys() & found.keys())
-
-
-def _signature(traced: Entry | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The program's inputs and outputs with the recipe's names for sizes, and the range of each input's."""
-    if traced is None:
-        return [], []
-    settings, signature = traced.record["settings"], traced.details["signature"]
-    specs = [spec for group in settings["inputs"] for spec in tensors(group)]
-    names: dict[str, str] = {}
-    inputs = []
-    for found, spec in zip(signature["inputs"], specs, strict=True):
-        for symbol, size in zip(found["shape"], spec["shape"], strict=True):
-            if isinstance(symbol, str) and isinstance(size, str):
-                names[symbol] = size
-        ranges = {size: settings["dims"][size] for size in spec["shape"] if isinstance(size, str)}
-        inputs.append({**found, "shape": list(spec["shape"]), "ranges": ranges, "format": spec["format"]})
-    outputs = [{**found, "shape": [_renamed(size, names) for size in found["shape"]]} for found in signature["outputs"]]
-    return inputs, outputs
-
-
-def _renamed(size: int | str, names: Mapping[str, str]) -> int | str:
-    """A size over shape symbols as one over the recipe's dims."""
-    return re.sub(r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), size) if isinstance(size, str) else size

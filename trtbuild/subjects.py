@@ -17,6 +17,7 @@ from trtbuild.inspection import manifest_at
 from trtbuild.manifest import SCHEMA
 from trtbuild.places import root_of
 from trtbuild.store.local import LocalStore
+from trtbuild.structure import in_order
 
 _SHOWN = 8
 
@@ -54,7 +55,7 @@ class Subject:
         signature = {
             "inputs": [{**found, "ranges": {}} for found in self.manifest["inputs"]],
             "outputs": self.manifest["outputs"],
-            "structure": self.manifest["signature"]["outputs"],
+            "structure": in_order(self.manifest["signature"]["outputs"]),
         }
         facts = {name: self.file[name] for name in ("calls",) if name in self.file}
         artifact = {"engine": self.manifest["whole_engine"], "engines": self.manifest["engines"], **facts}

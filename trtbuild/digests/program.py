@@ -30,7 +30,7 @@ from typing import Any
 
 from trtbuild.digest import Json, digest_value
 from trtbuild.digests.archive import Archive
-from trtbuild.digests.structure import output_names, structure_of
+from trtbuild.structure import in_order, output_names, structure_of
 
 VERSION = 1
 
@@ -125,7 +125,7 @@ def program_signature(path: Path) -> dict[str, Json]:
                 {"name": _name(arg), **_value(arg, graph), "ranges": _ranges(arg, graph, ranges)} for arg in inputs
             ],
             "outputs": [{"name": name, **_value(arg, graph)} for name, arg in zip(names, outputs, strict=True)],
-            "structure": structure,
+            "structure": in_order(structure),
         }
 
 

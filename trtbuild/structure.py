@@ -1,14 +1,15 @@
 """How a program's outputs lie in what it returns, and what they are called.
 
 A structure is a number, the index of a flat output; {"tuple": [...]}, {"list": [...]}, {"dict": {key: ...}}; or
-{"value": ...}, a constant. Types that torch flattens to named parts, as those of transformers, are dicts here, so that
-who loads the program needs not the package they come from.
+{"value": ...}, a constant. JSON that is digested has its keys sorted, and the order of a dict's is that of the flat
+outputs: `in_order` writes {"dict": [[key, ...], ...]} for it, `plain` reads it. Types that torch flattens to named
+parts, as those of transformers, are dicts here, so that who loads the program needs not the package they come from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trtbuild.digest import Json
@@ -20,6 +21,25 @@ def structure_of(out_spec: str, outputs: Sequence[Mapping[str, Any]]) -> Json:
     """The structure of a saved program's result, from its out_spec and its user outputs in order."""
     leaves = iter([_leaf(index, argument) for index, argument in enumerate(outputs)])
     return _structure(json.loads(out_spec)[1], leaves)
+
+
+def in_order(structure: Json) -> Json:
+    """A structure whose dicts keep their order in any JSON."""
+    return _dicts(structure, lambda items: [[key, in_order(item)] for key, item in items.items()], in_order)
+
+
+def plain(structure: Json) -> Json:
+    """A structure from what `in_order` made of it; one that is plain already stays as it is."""
+    return _dicts(structure, lambda items: {key: plain(item) for key, item in dict(items).items()}, plain)
+
+
+def _dicts(structure: Json, dicts: Callable[[Any], Any], inner: Callable[[Json], Json]) -> Json:
+    if not isinstance(structure, dict) or "value" in structure:
+        return structure
+    ((kind, items),) = structure.items()
+    if kind == "dict":
+        return {kind: dicts(items)}
+    return {kind: [inner(item) for item in items] if isinstance(items, list) else items}
 
 
 def _leaf(index: int, argument: Mapping[str, Any]) -> Json:
