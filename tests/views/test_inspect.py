@@ -232,6 +232,13 @@ def test_the_call_and_the_device() -> None:
     assert section(text, "called as") == "  model(x, mask=) -> (logits, {loss: scores.loss, hidden: None})"
 
 
+def test_what_the_engines_themselves_say() -> None:
+    layers = [{"name": "a", "type": "CONVOLUTION"}]
+    live = {"on": {"device": "NVIDIA L4"}, "engines": [{"name": "model", "tells": "names", "layers": layers}]}
+    text = render_manifest({**VERIFIED, "live": live})
+    assert text.startswith(render_manifest(VERIFIED)) and text.endswith("layers\n  CONVOLUTION  a")
+
+
 def test_an_empty_manifest() -> None:
     assert render_manifest({}) == "an artifact"
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trtbuild.errors import TrtbuildError
+from trtbuild.errors import MachineError, TrtbuildError
 from trtbuild.stages.user_code import first_lines
 
 PEERS = ("eager", "torch.compile", "torch-tensorrt")
@@ -69,12 +69,14 @@ def compiled(model: Callable[[], Any], precision: str, device: str, points: int,
     return Entry("torch.compile", cuda_graph, open_, _in_words(precision))
 
 
-def torch_tensorrt(program: Path, settings: Mapping[str, Any], graphs: Sequence[bool]) -> list[Entry]:
+def torch_tensorrt(program: Path | None, settings: Mapping[str, Any], graphs: Sequence[bool]) -> list[Entry]:
     """Torch-TensorRT called by hand: the traced program compiled for this GPU by the settings of the compile stage, the
     module called as its compiler gives it. With CUDA graphs it is the same module under Torch-TensorRT's own mode."""
 
     @cache
     def module() -> Any:
+        if program is None:
+            raise MachineError("The traced program is no longer in the store: `trtbuild run` makes it again")
         return _compiled_by_hand(program, settings)
 
     def opened(graph: bool) -> Callable[[], Contestant]:

@@ -38,6 +38,7 @@ from trtbuild.benching.machine import clocks, measured_on
 from trtbuild.benching.points import Point, checked_points, default_points
 from trtbuild.benching.session import Arguments, Plan, batch_dim, measure
 from trtbuild.errors import StageError, UsageError, did_you_mean
+from trtbuild.host import cores
 from trtbuild.stages.inputs import cast_inputs, example
 from trtbuild.stages.model import build_model
 from trtbuild.stages.table import on_cpu
@@ -56,6 +57,9 @@ def run(job: Job) -> dict[str, Any]:
         if peer not in contestants.PEERS:
             raise UsageError(f"There is no peer `{peer}`", [], did_you_mean(peer, contestants.PEERS))
     _set_tf32(settings["precision"] == "tf32")
+    if device == "cpu":
+        # Stages have one thread, so that they give the same everywhere; whoever runs the model has all of them.
+        torch.set_num_threads(cores())
     opened = _opener(job)
     before = clocks(device)
     plan = Plan(points, asked["seconds"], asked["warmup"], asked["rounds"], batch_dim(settings["inputs"], dims))
@@ -111,7 +115,7 @@ def _entries(job: Job, device: str, opened: Callable[[bool], Any], points: int) 
         yield from (contestants.compiled(model, precision, device, points, graph) for graph in graphs)
     by_torch_tensorrt = asked.get("compile") or {}
     if "torch-tensorrt" in peers and device == "cuda" and by_torch_tensorrt.get("converter") == "torch-tensorrt":
-        program = job.inputs["program"]["program.pt2"]
+        program = job.inputs["program"].get("program.pt2")
         yield from contestants.torch_tensorrt(program, by_torch_tensorrt, graphs)
 
 

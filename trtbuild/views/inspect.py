@@ -6,10 +6,12 @@ What live engines say of themselves is in `inspect_engine`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from trtbuild.views.inspect_engine import render_engines
 from trtbuild.views.result import human_bytes
 from trtbuild.views.text import aligned, counted, human_seconds
 from trtbuild.views.verification import render_verification
@@ -23,7 +25,7 @@ Rows = list[tuple[str, ...]]
 
 
 def render_manifest(manifest: Record) -> str:
-    """The manifest as people read it."""
+    """The manifest as people read it; `live` is what its engines said of themselves (`stages.inspect_engine`)."""
     sections: dict[str, Rows] = {
         "files": [_file(file) for file in _records(manifest, "files")],
         "inputs": [_tensor(tensor) for tensor in _records(manifest, "inputs")],
@@ -40,6 +42,8 @@ def render_manifest(manifest: Record) -> str:
     lines = {title: aligned(rows) for title, rows in sections.items()}
     lines["verification"] += _of_files(manifest)
     blocks += ["\n".join([title, *section]) for title, section in lines.items() if section]
+    if live := _record(manifest, "live"):
+        blocks.append(render_engines(live))
     return "\n\n".join(blocks)
 
 
@@ -205,7 +209,7 @@ def _digest(value: Any) -> str:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _word(record: Record, name: str) -> str:
