@@ -30,18 +30,23 @@ class Permissions:
 
 
 def check_digest(path: Path, description: Description) -> None:
-    """LoadError where the file is not the one that the manifest tells of."""
+    """LoadError where the file, or one that it reads beside it, is not the one that the manifest tells of."""
+    _check_digest(path, description.digest)
+    for name, digest in description.beside.items():
+        _check_digest(path.parent / name, digest)
+
+
+def _check_digest(path: Path, digest: str | None) -> None:
     try:
         with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = hashlib.file_digest(file, "sha256").hexdigest() if digest is not None else None
     except OSError as error:
-        raise LoadError(
-            "The artifact cannot be read", [("file", str(path)), ("reason", error.strerror or "")]
-        ) from error
-    if description.digest is not None and found != description.digest:
+        facts = [("file", str(path)), ("reason", error.strerror or "")]
+        raise LoadError("The artifact cannot be read", facts) from error
+    if found != digest:
         raise LoadError(
             "The file is not the one that its manifest tells of",
-            [("file", str(path)), ("sha256", found), ("manifest", description.digest)],
+            [("file", str(path)), ("sha256", str(found)), ("manifest", str(digest))],
             "It was changed, cut, or copied without its manifest; `trtbuild run` puts both in place again.",
         )
 

@@ -109,7 +109,7 @@ class Call:
         self._inputs = [
             (place, binding.name, binding.dtype) for place, binding in enumerate(engine.inputs) if not binding.on_host
         ]
-        self._on_host = [place for place, (_, _, _, where) in enumerate(self._outputs) if where.type == "cpu"]
+        self._on_host = [place for place, binding in enumerate(engine.outputs) if binding.on_host]
         self._allocators = {
             place: Allocator(engine.trt, slot.stream)
             for place, (_, shape, _, _) in enumerate(self._outputs)

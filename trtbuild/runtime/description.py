@@ -75,6 +75,8 @@ class Description:
     whole: WholeEngine | None = None
     engines: int = 0
     recipe: str = ""
+    # Files that the artifact reads beside itself: large weights of ONNX. sha256 in hex by name.
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], file_name: str) -> Description:
@@ -126,6 +128,11 @@ class Description:
             whole=None if whole is None else WholeEngine(tuple(whole["inputs"]), tuple(whole["outputs"])),
             engines=len(manifest.get("engines") or ()),
             recipe=str(manifest.get("recipe", "")),
+            beside={
+                str(other["path"]): str(other["digest"]).removeprefix("sha256:")
+                for other in manifest["files"]
+                if other["format"] == file["format"] == "onnx" and other["path"] != file["path"]
+            },
         )
 
     @property

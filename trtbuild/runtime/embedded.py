@@ -45,8 +45,8 @@ class Embedded:
         self.engines = engines
 
 
-def take_out(path: Path, device_index: int | None) -> Embedded:
-    """The program at `path` without its engines, its tensors on the GPU of this index if one is given.
+def take_out(path: Path, device: tuple[str, int | None]) -> Embedded:
+    """The program at `path` without its engines, what of it was on a GPU on this device (its type and index).
 
     The archive must have passed the check, or be trusted. LoadError where it holds custom objects in other places than
     Torch-TensorRT puts its engines.
@@ -62,8 +62,7 @@ def take_out(path: Path, device_index: int | None) -> Embedded:
                 model, texts = _without_texts(view, offset, length)
             objects = _objects(archive, members)
             engines = _rewrite(model, texts, objects, path)
-            if device_index is not None:
-                model = _on_gpu(model, device_index)
+            model = _moved(model, device)
             program = io.BytesIO()
             with zipfile.ZipFile(program, "w", zipfile.ZIP_STORED) as out:
                 for name, full in members.items():
@@ -74,7 +73,7 @@ def take_out(path: Path, device_index: int | None) -> Embedded:
                     elif name.startswith(_SAMPLES):
                         out.writestr(full, b"")
                     elif name.endswith("_config.json"):
-                        out.writestr(full, _config(archive.read(full), device_index))
+                        out.writestr(full, _config(archive.read(full), device))
                     else:
                         out.writestr(full, archive.read(full))
     program.seek(0)
@@ -183,20 +182,20 @@ def _from_object(path: Path, member: str) -> EngineFields:
     return EngineFields.of(engine_fields(data, member))
 
 
-def _config(data: bytes, device_index: int | None) -> bytes:
+def _config(data: bytes, device: tuple[str, int | None]) -> bytes:
     config = json.loads(data)
     config["config"] = {
         key: entry for key, entry in config["config"].items() if not str(entry["path_name"]).startswith("custom_obj_")
     }
-    return json.dumps(config if device_index is None else _on_gpu(config, device_index)).encode()
+    return json.dumps(_moved(config, device)).encode()
 
 
-def _on_gpu(value: Any, index: int) -> Any:
-    """JSON with every GPU in it replaced by the one of this index."""
+def _moved(value: Any, device: tuple[str, int | None]) -> Any:
+    """JSON with every GPU in it replaced by one device."""
     if isinstance(value, dict):
         if value.get("type") == "cuda" and set(value) == {"type", "index"}:
-            return {"type": "cuda", "index": index}
-        return {key: _on_gpu(item, index) for key, item in value.items()}
+            return {"type": device[0], "index": device[1]}
+        return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, list):
-        return [_on_gpu(item, index) for item in value]
+        return [_moved(item, device) for item in value]
     return value

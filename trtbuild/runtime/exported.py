@@ -27,7 +27,7 @@ def open_exported(
     runtime = description.target.runtime
     installed = trt is not None and torch_tensorrt(runtime)
     try:
-        found = take_out(path, device.index)
+        found = take_out(path, (device.type, device.index))
     except LoadError:
         if not (trusted and installed):
             raise

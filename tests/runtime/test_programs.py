@@ -1,0 +1,176 @@
+"""Programs on the CPU: torch.export, TorchScript, ONNX, called as their models."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.nets import Sum
+from tests.runtime.samples import Affine, affine_program, artifact, edit_manifest, tensor
+from trtbuild.runtime import InputError, LoadError, load
+
+SUM_INPUTS = [tensor(name, ["batch", 8]) for name in ("a", "pair_0", "pair_1_0", "named_z", "gain")]
+SUM_SIGNATURE = {
+    "inputs": [
+        {"name": "a", "keyword": False, "tree": 0},
+        {"name": "pair", "keyword": False, "tree": {"tuple": [1, {"list": [2]}]}},
+        {"name": "named", "keyword": False, "tree": {"dict": {"z": 3}}},
+        {"name": "gain", "keyword": True, "tree": 4},
+    ],
+    "outputs": {"dict": {"total": 0, "first": 1}},
+}
+
+
+def sum_arguments(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    t = [torch.randn(batch, 8) for _ in range(5)]
+    return (t[0], (t[1], [t[2]]), {"z": t[3]}), {"gain": t[4]}
+
+
+def test_a_program_is_called_as_its_model(tmp_path: Path) -> None:
+    path, model = affine_program(tmp_path)
+    loaded = load(path)
+    for batch in (1, 4, 8):
+        x = torch.randn(batch, 4)
+        assert torch.equal(loaded(x), model(x)) and torch.equal(loaded(x=x), model(x))
+    assert loaded.flat(x)[0].grad_fn is None
+    assert str(inspect.signature(loaded)) == "(x)"
+    assert isinstance(loaded, torch.nn.Module) and not list(loaded.parameters()) and loaded.engines == {}
+    with pytest.raises(InputError, match="beyond the range"):
+        loaded(torch.randn(9, 4))
+    with pytest.raises(InputError, match="another dtype"):
+        loaded(torch.randn(4, 4).double())
+
+
+def test_nested_inputs_keywords_and_the_output_structure(tmp_path: Path) -> None:
+    model = Sum().eval()
+    args, kwargs = sum_arguments(4)
+    batch = torch.export.Dim("batch", min=1, max=8)
+    shapes = {"a": {0: batch}, "pair": ({0: batch}, [{0: batch}]), "named": {"z": {0: batch}}, "gain": {0: batch}}
+    program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+    path = tmp_path / "model.pt2"
+    torch.export.save(program, path)
+    artifact(path, "exported_program", SUM_INPUTS, 2, signature=SUM_SIGNATURE)
+    loaded = load(path)
+    args, kwargs = sum_arguments(7)
+    found, expected = loaded(*args, **kwargs), model(*args, **kwargs)
+    assert list(found) == ["total", "first"]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert str(inspect.signature(loaded)) == "(a, pair, named, *, gain)"
+    with pytest.raises(InputError, match="differ in the dim `batch`"):
+        loaded(args[0][:3], *args[1:], **kwargs)
+
+
+def test_constants_of_the_trace_stay_what_they_were(tmp_path: Path) -> None:
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor, scale: float, mask: Any = None) -> tuple[torch.Tensor, None]:
+            return x * scale, None
+
+    program = torch.export.export(Scaled(), (torch.randn(3), 2.0), {"mask": None})
+    path = tmp_path / "model.pt2"
+    torch.export.save(program, path)
+    signature = {
+        "inputs": [
+            {"name": "x", "keyword": False, "tree": 0},
+            {"name": "scale", "keyword": False, "tree": {"value": 2.0}},
+            {"name": "mask", "keyword": True, "tree": {"value": None}},
+        ],
+        "outputs": {"tuple": [0, {"value": None}]},
+    }
+    artifact(path, "exported_program", [tensor("x", [3])], signature=signature)
+    loaded = load(path)
+    doubled, nothing = loaded(torch.ones(3))
+    assert nothing is None and torch.equal(doubled, torch.full((3,), 2.0))
+    with pytest.raises(InputError, match="`scale` is fixed in the artifact"):
+        loaded(torch.ones(3), 3.0)
+
+
+def test_a_program_that_fixes_what_its_manifest_lets_vary_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(Affine(), (torch.randn(4, 4),)), path)
+    artifact(path, "exported_program", [tensor("x", ["batch", 4])])
+    with pytest.raises(LoadError, match="does not have the sizes that its manifest says"):
+        load(path)
+
+
+def test_a_program_with_other_tensors_than_its_manifest_is_refused(tmp_path: Path) -> None:
+    path, _ = affine_program(tmp_path)
+    more = [tensor("x", ["batch", 4]), tensor("y", ["batch", 4])]
+    edit_manifest(path, lambda manifest: manifest.update(inputs=more, signature=None))
+    with pytest.raises(LoadError, match="does not take what its manifest says"):
+        load(path)
+    one = more[:1]
+    edit_manifest(path, lambda manifest: manifest.update(inputs=one, outputs=manifest["outputs"] * 2))
+    with pytest.raises(LoadError, match="does not give what its manifest says"):
+        load(path)(torch.randn(2, 4))
+
+
+def test_torchscript_by_flat_tensors_and_by_structure(tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    model = Affine().eval()
+    torch.jit.trace(model, torch.randn(4, 4)).save(str(flat / "model.ts"))
+    loaded = load(artifact(flat / "model.ts", "torchscript", [tensor("x", ["batch", 4])]))
+    x = torch.randn(5, 4)
+    assert torch.equal(loaded(x), model(x)) and str(inspect.signature(loaded)) == "(x)"
+
+    class Pair(torch.nn.Module):
+        def forward(self, pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            return pair[0] + pair[1], pair[0]
+
+    path = tmp_path / "model.ts"
+    torch.jit.trace(Pair(), ((torch.randn(2), torch.randn(2)),)).save(str(path))
+    signature = {
+        "inputs": [{"name": "pair", "keyword": False, "tree": {"tuple": [0, 1]}}],
+        "outputs": {"list": [1, 0]},
+    }
+    artifact(path, "torchscript", [tensor("pair_0", ["batch"]), tensor("pair_1", ["batch"])], 2, signature=signature)
+    first, total = load(path)((torch.ones(3), torch.ones(3)))
+    assert torch.equal(first, torch.ones(3)) and torch.equal(total, torch.full((3,), 2.0))
+
+
+def test_torchscript_that_opens_files_is_refused(tmp_path: Path) -> None:
+    class Reader(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.from_file("/etc/hostname", False, 1, dtype=torch.uint8)
+
+    path = tmp_path / "model.ts"
+    torch.jit.script(Reader()).save(str(path))
+    artifact(path, "torchscript", [tensor("x", ["batch"])])
+    with pytest.raises(LoadError, match="could run code") as caught:
+        load(path)
+    assert "code that opens files" in str(caught.value)
+    assert load(path, trusted=True) is not None
+
+
+def test_onnx_through_onnxruntime_gives_the_models_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = Sum().eval()
+    args, kwargs = sum_arguments(4)
+    batch = torch.export.Dim("batch", min=1, max=8)
+    shapes = {"a": {0: batch}, "pair": ({0: batch}, [{0: batch}]), "named": {"z": {0: batch}}, "gain": {0: batch}}
+    program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+    path = tmp_path / "model.onnx"
+    names = list(program.graph_signature.user_inputs)
+    torch.onnx.export(program, (), str(path), dynamo=True, verbose=False, input_names=names, external_data=False)
+    artifact(path, "onnx", SUM_INPUTS, 2, signature=SUM_SIGNATURE)
+    loaded = load(path)
+    for size in (1, 4, 8):
+        args, kwargs = sum_arguments(size)
+        found, expected = loaded(*args, **kwargs), model(*args, **kwargs)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
+    with pytest.raises(LoadError, match="does not run on a GPU|there is none"):
+        load(path, device="cuda")
+
+
+def test_onnx_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(LoadError, match="onnxruntime cannot load the model"):
+        load(artifact(path, "onnx", [tensor("x", ["batch"])]))
