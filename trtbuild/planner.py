@@ -122,10 +122,12 @@ class _Chain:
     def _how_written(self, format: str) -> dict[str, Json]:
         """What an export beside the raw engine depends on; what no file is written with is not in it."""
         recipe, target = self.named.recipe, self.target
-        settings: dict[str, Json] = {"runtime": target.runtime, "device": target.device}
-        if format == "exported_program":
+        settings: dict[str, Json] = {
+            "runtime": target.runtime,
+            "device": target.device,
             # Without TensorRT there is no compiled program to trace once more.
-            settings["export"] = recipe.export.settings() if target.runtime != "torch" else {"retrace": False}
+            "export": recipe.export.settings() if target.runtime != "torch" else {"retrace": False},
+        }
         if writes_live({**settings, "format": format}):
             settings |= {
                 "compute_capability": list(target.compute_capability),

@@ -65,7 +65,7 @@ def _write_live(job: Job) -> None:
     elif job.settings["format"] == "aot_inductor":
         from trtbuild.stages.aot_inductor import write_package
 
-        write_package(program, job.out / "model.pt2")
+        write_package(program, job.out / "model.aoti.pt2")
     else:
         save_program(program, job.settings, _extra_files(job), job.out / "model.pt2")
 

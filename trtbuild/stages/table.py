@@ -41,9 +41,14 @@ _EXPORT = (
     "stages/export.py",
     "stages/whole_engine.py",
     "stages/placeholders.py",
+    "stages/portable.py",
+    "stages/engine_object.py",
     "stages/linux_program.py",
-    "stages/cross_compile.py",
+    "stages/stock_export.py",
+    "stages/torchscript.py",
+    "stages/aot_inductor.py",
     "stages/inputs.py",
+    "stages/sizes.py",
     "digests/archive.py",
 )
 # How numbers are compared; how an artifact is opened changes no number that passes.
@@ -53,8 +58,13 @@ _VERIFY = (
     "stages/weights.py",
     "stages/inputs.py",
     "verification/cases.py",
+    "verification/examples.py",
+    "verification/source.py",
+    "verification/structure.py",
     "verification/compare.py",
     "verification/tolerances.py",
+    "verification/realised.py",
+    "verification/results.py",
 )
 
 _KINDS = {
@@ -109,7 +119,13 @@ _KINDS = {
             "trtbuild.stages.cross_compile",
             "inline",
             (),
-            ("stages/cross_compile.py", "stages/whole_engine.py", "stages/placeholders.py", "digests/archive.py"),
+            (
+                "stages/cross_compile.py",
+                "stages/whole_engine.py",
+                "stages/portable.py",
+                "stages/placeholders.py",
+                "digests/archive.py",
+            ),
             leaf=True,
         ),
         # What was compared is what its inputs are; with which versions, the result says.
