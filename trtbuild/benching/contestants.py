@@ -56,6 +56,7 @@ def compiled(model: Callable[[], Any], precision: str, device: str, points: int,
 
     def open_() -> Contestant:
         import torch
+        import torch._dynamo
 
         # Beyond the limit torch.compile would run the model eagerly, and not say so.
         config: Any = torch._dynamo.config

@@ -3,8 +3,8 @@
 Settings and slots are those of a verify step, and `bench`:
 
     {"points": [{dim: size}] or None for the default ones, "seconds": per row, "warmup": seconds at least,
-     "rounds": turns per row, "peers": of `benching.contestants.PEERS`, "cuda_graph": also with CUDA graphs,
-     "compile": the settings of the compile step where Torch-TensorRT made the artifact, else None,
+     "rounds": turns per row, "peers": of `benching.contestants.PEERS`, "cuda_graph": a raw engine and its peers also
+     with CUDA graphs, "compile": the settings of the compile step where Torch-TensorRT made the artifact, else None,
      "artifact": whatever else shall be told of it}
 
 Details: the record,
@@ -101,7 +101,9 @@ def _opener(job: Job) -> Callable[[bool], Any]:
 def _entries(job: Job, device: str, opened: Callable[[bool], Any], points: int) -> Iterator[contestants.Entry]:
     settings, asked = job.settings, job.settings["bench"]
     precision, peers = settings["precision"], asked["peers"]
-    graphs = (False, True) if asked["cuda_graph"] and device == "cuda" else (False,)
+    # Of the formats only raw engines are loaded as CUDA graphs.
+    with_graphs = asked["cuda_graph"] and device == "cuda" and settings["format"] == "engine"
+    graphs = (False, True) if with_graphs else (False,)
 
     @cache
     def model() -> Any:
