@@ -2,13 +2,14 @@
 
 Patches to third-party code, each with the fault it answers, as in `gpuless`; all were run on torch 2.11 and 2.14:
 
-- exports: the shared library in the package exports every template of the C++ standard library that it instantiates,
-  and, where the compiler links that library statically (seen: a g++ whose `libstdc++.so` is not found or not wanted),
-  a whole second copy of it. The loader then binds one half of it to the copy in torch's own libraries and the other
-  half to its own. On one host (g++ 13.3, torch built with g++ 13.3.1) every package crashed in `std::regex` as it was
-  loaded in a fresh process, models for a CPU too, because a facet of one copy was asked for by the id of the other.
-  A version script leaves nothing exported but the entry points that torch looks up, so that each half stays whole.
-  `-Bsymbolic`, `-fno-gnu-unique`, `-fvisibility-inlines-hidden` and `-static-libstdc++` alone do not help.
+- exports: a compiler may link the C++ standard library into the package's shared library (`g++ -static-libstdc++`, or
+  a toolchain that always does), and all of that copy is exported. As the package is loaded in a fresh process, half of
+  its symbols are bound to the copy that torch's libraries use, half to its own: `std::regex` in the entry point then
+  asks one copy's locale for a facet by the other's id, and the process ends with std::bad_cast or a segmentation
+  fault, for models on a CPU too. Seen with g++ 13.3 on one host, and with g++ 12 given that option. A version script
+  leaves nothing exported but the entry points that torch looks up, and so keeps each copy whole. `-Bsymbolic`,
+  `-fno-gnu-unique`, `-fvisibility-inlines-hidden` and `-static-libstdc++` do not help; loading libstdc++ globally
+  before does, but is the user's to do.
 - march: `-march=native` and the widest vectors of the building machine's CPU go into the code, so that it neither runs
   on an older CPU nor is the same from two machines. Here it is x86-64-v3 (AVX2), which torch wants to be fast anyway;
   the number of threads is asked for at run time.

@@ -21,6 +21,10 @@ from trtbuild.worker.job import Job
 
 def run(job: Job) -> dict[str, Any]:
     """Compile. Details: the report without the layers, which are counted by type."""
+    if job.settings.get("ir") == "ts":
+        from trtbuild.stages.compile_torchscript import compile_torchscript
+
+        return _written(job, compile_torchscript(job))
     (job.out / "engines").mkdir()
     if job.settings["converter"] == "onnx":
         from trtbuild.stages.compile_onnx import compile_onnx
@@ -30,7 +34,6 @@ def run(job: Job) -> dict[str, Any]:
         from trtbuild.stages.compile_torch_tensorrt import compile_torch_tensorrt
 
         report = compile_torch_tensorrt(job)
-    settings = job.settings
     if not report["engines"]:
         raise StageError(
             "Nothing of the model would run in TensorRT",
@@ -44,8 +47,12 @@ def run(job: Job) -> dict[str, Any]:
             ],
             "A block of fewer ops than min_block_size in [compile] stays in PyTorch; with 1 none is too small.",
         )
-    report["realised"] = check_precision(report["engines"], settings["precision"])
-    report |= {key: settings[key] for key in ("converter", "runtime", "compute_capability", "precision")}
+    report["realised"] = check_precision(report["engines"], job.settings["precision"])
+    return _written(job, report)
+
+
+def _written(job: Job, report: dict[str, Any]) -> dict[str, Any]:
+    report |= {key: job.settings[key] for key in ("converter", "runtime", "compute_capability", "precision")}
     write_json(job.out / "report.json", report)
     engines = [
         {**{k: v for k, v in engine.items() if k != "layers"}, "layer_types": layer_types(engine["layers"])}

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from trtbuild.digests.archive import rewrite
 from trtbuild.files import read_json
 from trtbuild.stages.linux_program import write_linux_program, write_torch_program
 from trtbuild.stages.whole_engine import take_whole_engine
@@ -21,7 +22,7 @@ _EXTRA = "extra:"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write `model.engine`, `model.pt2` or `model.ts`, by the format asked."""
+    """Write `model.engine`, `model.pt2`, `model.ts` or `model.aoti.pt2`, by the format asked."""
     form = job.settings["format"]
     if form == "engine":
         return take_whole_engine(job)
@@ -29,17 +30,25 @@ def run(job: Job) -> dict[str, Any]:
     report = read_json(compiled["report.json"]) if compiled else {"engines": [], "whole": None}
     if report.get("script"):
         # The TorchScript frontend gives one file, for the GPU that it was compiled on.
-        return {"copies": {"model.ts": ("compiled", report["script"])}, "engine": None, "calls": "flat"}
+        return {**_take_script(job, report["script"]), "engine": None, "calls": "flat"}
     details = {
         "engines": sorted(engine["name"] for engine in report["engines"]),
         "engine": report["whole"],
         "calls": "flat" if form == "torchscript" else "structured",
     }
-    if form == "exported_program" and not job.settings["export"]["retrace"]:
+    if form == "exported_program" and not _retraces(job):
         _write_program(job, report)
     else:
         _write_live(job)
     return details
+
+
+def _take_script(job: Job, script: str) -> dict[str, Any]:
+    if not (extra := _extra_files(job)):
+        return {"copies": {"model.ts": ("compiled", script)}}
+    files = ((f"extra/{name}", path.read_bytes()) for name, path in extra.items())
+    rewrite(job.inputs["compiled"][script], job.out / "model.ts", {}, {"version": files})
+    return {}
 
 
 def _write_program(job: Job, report: dict[str, Any]) -> None:
@@ -56,7 +65,7 @@ def _write_live(job: Job) -> None:
     from trtbuild.stages.stock_export import load_program, retraced, save_program
 
     program = load_program(job)
-    if job.settings["export"]["retrace"]:
+    if _retraces(job):
         program = retraced(program, job.settings)
     if job.settings["format"] == "torchscript":
         from trtbuild.stages.torchscript import write_torchscript
@@ -68,6 +77,10 @@ def _write_live(job: Job) -> None:
         write_package(program, job.out / "model.aoti.pt2")
     else:
         save_program(program, job.settings, _extra_files(job), job.out / "model.pt2")
+
+
+def _retraces(job: Job) -> bool:
+    return bool(job.settings.get("export", {}).get("retrace"))
 
 
 def _extra_files(job: Job) -> dict[str, Path]:
