@@ -19,6 +19,7 @@ from typing import Any
 from trtbuild.errors import StageError, did_you_mean
 from trtbuild.stages.table import on_cpu
 from trtbuild.stages.user_code import first_lines
+from trtbuild.structure import plain
 from trtbuild.verification.cases import Case, cases
 from trtbuild.verification.compare import compare
 from trtbuild.verification.examples import Arguments, arguments
@@ -82,7 +83,7 @@ def _outputs(job: Job) -> dict[int, Output]:
     """The outputs by their place. StageError where [verify.outputs] names one that the model does not give."""
     signature = job.details["program"]["signature"]
     # A constant that the program gives back is no output to compare.
-    found = {place: Output(signature["outputs"][place]["name"]) for place in places(signature["structure"])}
+    found = {place: Output(signature["outputs"][place]["name"]) for place in places(plain(signature["structure"]))}
     names = [output.name for output in found.values()]
     for name in job.settings["verify"].get("outputs", {}):
         if name not in names:
@@ -129,7 +130,7 @@ def _compare(
         if place not in found:
             raise Differs(
                 f"The output `{output.name}` is missing",
-                [("program", structure_text(signature["structure"])), ("artifact", structure_text(structure))],
+                [("program", structure_text(plain(signature["structure"]))), ("artifact", structure_text(structure))],
             )
         _check_kind(output.name, signature["outputs"][place]["dtype"], found[place], reference[place], case)
         tensor = reference[place].to(found[place].device)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trtbuild.stages.inputs import split, tensors
+from trtbuild.signature import signature_of
 from trtbuild.stages.table import on_cpu
 
 _SCHEMA = 2
@@ -67,60 +65,14 @@ def _manifest(
     settings: Mapping[str, Any], path: Path, signature: Mapping[str, Any], details: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The manifest of an artifact, as far as the loader reads it."""
-    inputs, renamed = _inputs(settings, signature["inputs"])
+    calls = details.get("calls", "structured")
     return {
         "schema": _SCHEMA,
         "target": {key: settings[key] for key in ("platform", "runtime", "device", "compute_capability")},
         "precision": settings["precision"],
-        "files": [{"format": settings["format"], "path": path.name, "digest": None}],
-        "inputs": inputs,
-        "outputs": [
-            {**output, "shape": [_over_dims(size, renamed) for size in output["shape"]]}
-            for output in signature["outputs"]
-        ],
-        "signature": {"inputs": _trees(settings["inputs"]), "outputs": signature["structure"]},
+        "files": [{"format": settings["format"], "path": path.name, "digest": None, "calls": calls}],
+        **signature_of(settings, signature),
         "whole_engine": details.get("engine"),
         "engines": details.get("engines", []),
         "toolchain": {},
     }
-
-
-def _inputs(settings: Mapping[str, Any], traced: Any) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The flat inputs, and the recipe's name of each symbol for a size."""
-    positional, keyword = split(settings["inputs"])
-    specs = [spec for group in [*positional, *keyword.values()] for spec in tensors(group)]
-    renamed: dict[str, str] = {}
-    inputs = []
-    for found, spec in zip(traced, specs, strict=True):
-        for symbol, size in zip(found["shape"], spec["shape"], strict=True):
-            if isinstance(symbol, str) and isinstance(size, str):
-                renamed[symbol] = size
-        ranges = {size: settings["dims"][size] for size in spec["shape"] if isinstance(size, str)}
-        inputs.append({"name": found["name"], "dtype": found["dtype"], "shape": list(spec["shape"]), "ranges": ranges})
-    return inputs, renamed
-
-
-def _over_dims(size: int | str, renamed: Mapping[str, str]) -> int | str:
-    if isinstance(size, int):
-        return size
-    return re.sub(r"[A-Za-z_]\w*", lambda found: renamed.get(found[0], found[0]), size)
-
-
-def _trees(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each input's structure over the numbers of the flat inputs."""
-    positional, keyword = split(inputs)
-    places = count()
-    return [
-        {"name": group["name"], "keyword": bool(group.get("keyword")), "tree": _tree(group, places)}
-        for group in [*positional, *keyword.values()]
-    ]
-
-
-def _tree(spec: Mapping[str, Any], places: count[int]) -> Any:
-    if "shape" in spec:
-        return next(places)
-    kind = next(kind for kind in ("tuple", "list", "dict") if kind in spec)
-    items = spec[kind]
-    if kind == "dict":
-        return {"dict": {name: _tree(item, places) for name, item in items.items()}}
-    return {kind: [_tree(item, places) for item in items]}

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def flatten(value: Any) -> tuple[dict[int, Any], Any]:
-    """The tensors of a result by their place, and its structure as `trtbuild.digests.structure` writes it.
+    """The tensors of a result by their place, and its structure as `trtbuild.structure` writes it.
 
     Every leaf has a place, as in torch's own flattening, constants such as None too. Named tuples are tuples; types
     that torch flattens to named parts, as dataclasses and those of transformers, are dicts. A number is a tensor of
