@@ -22,10 +22,14 @@ CHECK = InputCheck(
 )
 
 
+def longs(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int64)
+
+
 def given(batch: int = 4, **other: Any) -> list[Any]:
     fitting = {
         "x": torch.zeros(batch, 3),
-        "y": torch.zeros(batch, 2 * batch, dtype=torch.int64),
+        "y": longs(batch, 2 * batch),
         "scalar": torch.tensor(1.0),
     }
     return list((fitting | other).values())
@@ -41,8 +45,8 @@ def test_what_fits_passes(batch: int) -> None:
     [
         (given(9), "The dim `batch` is beyond the range", ["`x`, axis 0", "9, of batch x 3", "1 to 8"]),
         (given(0), "The dim `batch` is beyond the range", ["0, of batch x 3"]),
-        (given(y=torch.zeros(5, 8, dtype=torch.int64)), "Two inputs differ in the dim `batch`", ["4 in `x`, axis 0", "5 in `y`"]),
-        (given(y=torch.zeros(4, 7, dtype=torch.int64)), "`y` has a size that does not go with", ["axis", "2*batch = 8"]),
+        (given(y=longs(5, 8)), "Two inputs differ in the dim `batch`", ["4 in `x`, axis 0", "5 in `y`"]),
+        (given(y=longs(4, 7)), "`y` has a size that does not go with", ["axis", "2*batch = 8"]),
         (given(x=torch.zeros(4, 5)), "`x` has another size", ["1", "5, of 4 x 5", "3, of batch x 3"]),
         (given(x=torch.zeros(4)), "`x` has another number of axes", ["batch x 3"]),
         (given(x=torch.zeros(4, 3).half()), "`x` has another dtype", ["float16", "float32", ".to(torch.float32)"]),

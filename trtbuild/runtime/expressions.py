@@ -40,7 +40,15 @@ _PLAIN = (
     ast.cmpop,
 )
 _GUARD_METHODS = frozenset({"size", "stride", "storage_offset", "dim", "item", "numel"})
-_GUARD_NAMES = _SIZE_FUNCTIONS | {"L", "cast_symbool_to_symint_guardless", "math", "len", "bool", "int", "float"}
+_GUARD_NAMES = (_SIZE_FUNCTIONS - {"Symbol"}) | {
+    "L",
+    "cast_symbool_to_symint_guardless",
+    "math",
+    "len",
+    "bool",
+    "int",
+    "float",
+}
 
 
 def fault_of_size(text: str) -> str | None:
