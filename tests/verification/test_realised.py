@@ -93,7 +93,7 @@ DETAILED = {
 class Live:
     """An engine as TensorRT's Python binding shows one."""
 
-    __module__ = "fake_tensorrt.engine"
+    __module__ = "fake_tensorrt"
 
     def __init__(self, text: str, inputs: str = "HALF", outputs: str = "HALF") -> None:
         self._text = text
@@ -122,7 +122,7 @@ def fake_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_layers_that_tell_their_types_are_counted() -> None:
     assert list(layer_dtypes(DETAILED["Layers"])) == ["float16", "float16", "float32"]
-    assert check_engines({"e": Live(json.dumps(DETAILED))}, "fp16") == {
+    assert check_engines({"e": Live(json.dumps(DETAILED))}, "fp16", ["float16"]) == {
         "asked": "fp16",
         "inputs": {"float16": 1},
         "outputs": {"float16": 1},
@@ -132,20 +132,26 @@ def test_layers_that_tell_their_types_are_counted() -> None:
 
 @pytest.mark.parametrize("text", ['{"Layers": ["conv_myl0_1"\n,"__myl_Move"], "Bindings": ["x"]}', "", "no json", "[]"])
 def test_an_engine_that_tells_names_only_is_asked_for_its_inputs_and_outputs(text: str) -> None:
-    assert "compute" not in check_engines({"e": Live(text)}, "fp16")
+    assert "compute" not in check_engines({"e": Live(text)}, "fp16", ["float16"])
     with pytest.raises(StageError, match="loaded engine is not in the precision") as raised:
-        check_engines({"e": Live(text, "FLOAT", "FLOAT")}, "fp16")
+        check_engines({"e": Live(text, "FLOAT", "FLOAT")}, "fp16", ["float16"])
     assert dict(raised.value.facts)["inputs and outputs"] == "2 x float32"
 
 
+def test_what_the_program_itself_gives_in_float32_is_no_disagreement() -> None:
+    assert check_engines({"e": Live("", "INT64", "FLOAT")}, "fp16", ["int64", "float32"])["outputs"] == {"float32": 1}
+    two = {"e": Live("", "HALF", "FLOAT"), "f": Live("", "FLOAT", "FLOAT")}
+    assert check_engines(two, "fp16", ["float16", "float32"])["inputs"] == {"float16": 1, "float32": 1}
+
+
 def test_mixed_precision_keeps_the_model_s_inputs_and_outputs() -> None:
-    assert check_engines({"e": Live("", "FLOAT", "FLOAT")}, "fp16-mixed")["inputs"] == {"float32": 1}
+    assert check_engines({"e": Live("", "FLOAT", "FLOAT")}, "fp16-mixed", ["float32"])["inputs"] == {"float32": 1}
     with pytest.raises(StageError) as raised:
-        check_engines({"e": Live(json.dumps(DETAILED))}, "bf16-mixed")
+        check_engines({"e": Live(json.dumps(DETAILED))}, "bf16-mixed", ["float32"])
     assert "float16" in dict(raised.value.facts)["layers"]
 
 
 def test_an_fp32_recipe_whose_engine_takes_halves_fails() -> None:
     with pytest.raises(StageError):
-        check_engines({"e": Live("")}, "fp32")
-    assert check_engines({"e": Live("", "INT64", "FLOAT")}, "fp32")["inputs"] == {"int64": 1}
+        check_engines({"e": Live("")}, "fp32", ["float32"])
+    assert check_engines({"e": Live("", "INT64", "FLOAT")}, "fp32", ["float32"])["inputs"] == {"int64": 1}

@@ -49,7 +49,8 @@ def run(job: Job) -> dict[str, Any]:
     }
     try:
         if engines := getattr(artifact, "engines", None):
-            record["precision"] = check_engines(engines, settings["precision"])
+            dtypes = {tensor["dtype"] for tensor in (*signature["inputs"], *signature["outputs"])}
+            record["precision"] = check_engines(engines, settings["precision"], dtypes)
         record["cases"] = _compare_all(job, artifact, outputs, device)
     except Differs as error:
         if not job.options.get("report"):

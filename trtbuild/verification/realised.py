@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from trtbuild.stages.engine_facts import FLOATS, disagreement, dtype_name
@@ -32,11 +32,12 @@ _WORDS = {
 }
 
 
-def check_engines(engines: Mapping[str, Any], precision: str) -> dict[str, Any]:
+def check_engines(engines: Mapping[str, Any], precision: str, signature: Collection[str]) -> dict[str, Any]:
     """{"asked", "inputs", "outputs", "compute"?} of engines that are loaded, each {dtype: how many}.
 
-    `compute` counts layers by the dtype they give, where the inspector tells it. Differs where tensors or layers
-    are not in the precision that was asked.
+    `compute` counts layers by the dtype they give, where the inspector tells it. `signature` has the dtypes of the
+    program's own inputs and outputs. Differs where the layers are not in the precision that was asked, or where the
+    program takes or gives tensors in it and the engines do not.
     """
     inputs: Counter[str] = Counter()
     outputs: Counter[str] = Counter()
@@ -48,16 +49,22 @@ def check_engines(engines: Mapping[str, Any], precision: str) -> dict[str, Any]:
     found = {"asked": precision, "inputs": _sorted(inputs), "outputs": _sorted(outputs)}
     if compute:
         found["compute"] = _sorted(compute)
-    # A mixed engine keeps the inputs and outputs of the model.
-    told = {"inputs and outputs": {} if precision.endswith("-mixed") else _floats(inputs + outputs)}
-    told["layers"] = _floats(compute)
-    for what, counts in told.items():
-        if counts and disagreement(counts, precision):
+    # A model may turn what it gives to float32 itself, and a mixed engine keeps what the model takes and gives: such
+    # a program says so itself.
+    program = {dtype: 1 for dtype in signature if dtype in FLOATS}
+    told = {"inputs and outputs": inputs + outputs} if not disagreement(program, precision) else {}
+    if precision.endswith("-mixed"):
+        told = {}
+    for what, counts in {**told, "layers": compute}.items():
+        floats = {dtype: count for dtype, count in sorted(counts.items()) if dtype in FLOATS}
+        # Of tensors one in it is enough: how many a model gives in float32 besides is its own affair.
+        judged = floats if what == "layers" else dict.fromkeys(floats, 1)
+        if disagreement(judged, precision):
             raise Differs(
                 "The loaded engine is not in the precision that was asked",
                 [
                     ("asked", precision),
-                    (what, ", ".join(f"{count} x {dtype}" for dtype, count in counts.items())),
+                    (what, ", ".join(f"{count} x {dtype}" for dtype, count in floats.items())),
                     ("engines", ", ".join(engines)),
                 ],
             )
@@ -75,7 +82,7 @@ def inspected(engine: Any) -> list[Any]:
     """The layers as the engine's inspector tells them: names, or facts where it was built to tell more."""
     import sys
 
-    trt = sys.modules[type(engine).__module__.split(".")[0]]
+    trt = sys.modules[type(engine).__module__]
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     try:
         layers = json.loads(text).get("Layers", [])
@@ -96,10 +103,6 @@ def layer_dtypes(layers: Iterable[Any]) -> Iterator[str]:
 def _dtype(output: Mapping[str, Any]) -> str | None:
     text = str(output.get("Format/Datatype") or output.get("Datatype") or "")
     return next((_WORDS[word] for word in text.lower().replace(",", " ").split() if word in _WORDS), None)
-
-
-def _floats(counts: Mapping[str, int]) -> dict[str, int]:
-    return {dtype: count for dtype, count in sorted(counts.items()) if dtype in FLOATS}
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
