@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -195,6 +196,7 @@ class Context:
 def module() -> ModuleType:
     """The module as the loader imports it."""
     trt: Any = ModuleType("tensorrt_rtx")
+    trt.__spec__ = ModuleSpec("tensorrt_rtx", None)
     trt.__version__ = VERSION
     trt.ILogger = Logger
     trt.IOutputAllocator = OutputAllocator
