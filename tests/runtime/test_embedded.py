@@ -84,11 +84,11 @@ def compute_engines(path: Path, model: Hybrid) -> None:
     described = json.loads((path.parent / "manifest.json").read_text())["engines"]
 
     def tensors(engine: Any, part: str) -> list[Tensor]:
-        ranges = engine["ranges"][0]
+        ranges = engine["ranges"][0] if part == "inputs" else {}
         return [
-            Tensor(t["name"], tuple(t["shape"]), "FLOAT", [tuple(map(tuple, ranges[t["name"]]))] if part == "inputs" else [])
+            Tensor(t["name"], tuple(t["shape"]), shapes=[tuple(map(tuple, ranges[t["name"]]))] if ranges else [])
             for t in engine[part]
-        ]  # fmt: skip
+        ]
 
     def first(x: torch.Tensor) -> list[torch.Tensor]:
         return [torch.relu(model.before(x)) * model.scale]
@@ -232,7 +232,18 @@ def test_a_custom_object_that_the_graph_uses_otherwise_is_said(program: Path) ->
         take_out(stock, ("cpu", None))
 
 
-FIELDS = ["8", "e", "0%8%9%0%gpu", base64.b64encode(b"engine").decode(), "a%b", "c", "0", "pickle", "windows_x86_64", "0"]
+FIELDS = [
+    "8",
+    "e",
+    "0%8%9%0%gpu",
+    base64.b64encode(b"engine").decode(),
+    "a%b",
+    "c",
+    "0",
+    "pickle",
+    "windows_x86_64",
+    "0",
+]
 
 
 @pytest.mark.parametrize("length", [10, 11, 13])
