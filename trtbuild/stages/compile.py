@@ -30,6 +30,10 @@ def run(job: Job) -> dict[str, Any]:
         from trtbuild.stages.compile_onnx import compile_onnx
 
         report = compile_onnx(job)
+    elif job.settings.get("ir") == "ts":
+        from trtbuild.stages.compile_torchscript import compile_torchscript
+
+        return _written(job, compile_torchscript(job))
     else:
         from trtbuild.stages.compile_torch_tensorrt import compile_torch_tensorrt
 

@@ -101,6 +101,7 @@ _KINDS = {
             (
                 "stages/compile.py",
                 "stages/compile_torch_tensorrt.py",
+                "stages/compile_torchscript.py",
                 "stages/compile_onnx.py",
                 "stages/gpuless.py",
                 "stages/engine_facts.py",
