@@ -58,7 +58,7 @@ def test_one_that_does_not_open_says_why_at_every_point() -> None:
 
     for rows in rows_of(Entry("artifact", False, lambda: Contestant(model())), Entry("peer", False, broken)):
         assert "failed" not in rows[0]
-        assert rows[1] == {"what": "peer", "cuda_graph": False, "failed": "There is no such thing"}
+        assert rows[1] == {"what": "peer", "cuda_graph": False, "failed": "There is no such thing (a: b)"}
 
 
 def test_one_that_fails_at_a_point_runs_at_the_others() -> None:

@@ -152,5 +152,8 @@ def _in_words(precision: str) -> str:
 
 def why(error: BaseException) -> str:
     """An error as a row tells it: one line."""
-    text = error.sentence if isinstance(error, TrtbuildError) else first_lines(error, 1)
+    text = first_lines(error, 1)
+    if isinstance(error, TrtbuildError):
+        facts = "; ".join(f"{name}: {value}" for name, value in error.facts[:2])
+        text = f"{error.sentence} ({facts})" if facts else error.sentence
     return " ".join(text.split())[:300]
