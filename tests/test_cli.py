@@ -147,6 +147,8 @@ def test_every_module_can_be_imported_without_torch(tmp_path: Path) -> None:
         # A module of the same name would take a function's place.
         "assert all(callable(getattr(trtbuild, name)) for name in trtbuild.__all__ if name[0] != '_')"
     )
+    # What an artifact becomes is a torch.nn.Module; nobody imports that before there is one to load.
+    modules = [name for name in modules if not name.startswith("trtbuild.runtime.") or name.endswith(".__init__")]
     names = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
     done = subprocess.run(
         [sys.executable, "-c", code, *names],

@@ -205,8 +205,8 @@ def _patch_compiler(bounds: Bounds) -> None:
     # Fault (2.11): the softmax of attention's plain formula has neither a converter nor a decomposition.
     softmax = torch.ops.aten._safe_softmax.default
     _decompositions.TORCH_TRT_DECOMPOSITIONS.setdefault(softmax, _safe_softmax)
-    # Fault (2.11, 2.14): a cast of an engine's input has a converter for static shapes only. The partitioner asks before
-    # it cuts, when the cast is of a PyTorch part's result, and the interpreter after, when it is of an input.
+    # Fault (2.11, 2.14): a cast of an engine's input has a converter for static shapes only. The partitioner asks
+    # before it cuts, when the cast is of a PyTorch part's result, and the interpreter after, when it is of an input.
     _take_any_shape(torch.ops.aten._to_copy.default)
     if hasattr(_compiler, "_build_user_symbol_bounds"):
         # Fault (2.14): compares the same narrowed ranges with the inputs and refuses.
