@@ -102,7 +102,7 @@ class _Expected:
     def __call__(self, names: Sequence[str]) -> dict[str, Any]:
         try:
             return values(load_program(self._path), self._flat, names, self._device)
-        except RuntimeError:
+        except Exception:
             if self._device == "cpu":
                 raise
         self._device = "cpu"
