@@ -9,10 +9,11 @@ model's tensors one after the other, as torch flattens its arguments, and gives 
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from trtbuild.digests.archive import rewrite
 from trtbuild.files import read_json
 from trtbuild.stages.linux_program import write_linux_program, write_torch_program
 from trtbuild.stages.whole_engine import take_whole_engine
@@ -46,8 +47,12 @@ def run(job: Job) -> dict[str, Any]:
 def _take_script(job: Job, script: str) -> dict[str, Any]:
     if not (extra := _extra_files(job)):
         return {"copies": {"model.ts": ("compiled", script)}}
-    files = ((f"extra/{name}", path.read_bytes()) for name, path in extra.items())
-    rewrite(job.inputs["compiled"][script], job.out / "model.ts", {}, {"version": files})
+    target = job.out / "model.ts"
+    shutil.copyfile(job.inputs["compiled"][script], target)
+    with zipfile.ZipFile(target, "a") as archive:
+        root = archive.namelist()[0].split("/", 1)[0]
+        for name, path in extra.items():
+            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}"), path.read_bytes())
     return {}
 
 

@@ -90,8 +90,9 @@ def _source(program: Any) -> tuple[dict[str, Any], str]:
         if node.op == "call_function" and not (_is_check(node.target) and not node.users):
             lines.append(f"    {node.name} = {_call(node, names)}")
             names[node.name] = node.name
-        elif node.op not in ("placeholder", "output", "call_function"):
-            raise _no_words(str(node.target))
+        elif node.op == "get_attr":
+            # A graph in the graph, for an op that is refused where it comes.
+            names[node.name] = node.name
     results = [_text(value, names) for value in _outputs(program)]
     lines.append(f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}")
     return constants, "\n".join(lines) + "\n"
