@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -47,30 +48,42 @@ platform = "windows-x86_64"
 compute_capability = ["8.9"]
 precision = ["fp32"]
 formats = ["exported_program"]
+
+[targets.linux]
+platform = "linux-x86_64"
+compute_capability = ["8.9"]
+precision = ["fp32"]
+formats = ["exported_program"]
 """
 
 
 @pytest.fixture(scope="module")
-def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real Windows program, built without a GPU."""
-    project = Project(tmp_path_factory.mktemp("windows") / "net", RECIPE)
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real programs for Windows and Linux, built without a GPU."""
+    project = Project(tmp_path_factory.mktemp("built") / "net", RECIPE)
     done = project.run()
     assert done.code == 0, done.err
-    return project.root / "dist/net/windows/fp32/model.pt2"
+    return project.root / "dist/net"
 
 
 @pytest.fixture
-def program(windows: Path, tmp_path: Path, default_stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it on a machine with the stand-in for TensorRT, and without Torch-TensorRT."""
-    for name in (windows.name, "manifest.json"):
-        shutil.copy(windows.parent / name, tmp_path / name)
+def machine_without(default_stream: Stream, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the stand-in for TensorRT, and without Torch-TensorRT."""
     monkeypatch.setattr(machine, "cuda_device", lambda asked: torch.device("cpu"))
     monkeypatch.setattr("trtbuild.runtime.partition.torch_tensorrt_installed", lambda runtime: False)
-    version = json.loads((tmp_path / "manifest.json").read_text())["toolchain"]["tensorrt-rtx"]
-    import sys
+    manifest = json.loads((built / "windows/fp32/manifest.json").read_text())
+    monkeypatch.setattr(sys.modules["tensorrt_rtx"], "__version__", manifest["toolchain"]["tensorrt-rtx"])
 
-    sys.modules["tensorrt_rtx"].__version__ = version  # type: ignore[attr-defined]
-    return tmp_path / "model.pt2"
+
+def copied(built: Path, target: str, folder: Path) -> Path:
+    shutil.copytree(built / target / "fp32", folder, dirs_exist_ok=True)
+    return folder / "model.pt2"
+
+
+@pytest.fixture
+def program(built: Path, tmp_path: Path, machine_without: None) -> Path:
+    """A copy of the Windows program."""
+    return copied(built, "windows", tmp_path)
 
 
 def fields_of(path: Path) -> list[EngineFields]:
@@ -122,6 +135,13 @@ def test_a_windows_program_runs_for_verification(program: Path) -> None:
     loaded = load(program, other_gpu=True, for_verification=True)
     check_numbers(loaded, model)
     assert list(loaded.engines) == ["_run_on_acc_0_engine", "_run_on_acc_2_engine"]
+
+
+def test_a_linux_program_built_without_a_gpu_runs(built: Path, tmp_path: Path, machine_without: None) -> None:
+    path, model = copied(built, "linux", tmp_path), source()
+    check_archive(path)
+    compute_engines(path, model)
+    check_numbers(load(path, other_gpu=True), model)
 
 
 def as_stock(windows: Path, target: Path, traced_again: bool) -> Path:
@@ -211,10 +231,8 @@ def test_engines_are_taken_out_and_read_one_by_one(program: Path) -> None:
 
 
 def test_an_engine_of_another_tensorrt_is_refused(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys.modules["tensorrt_rtx"], "__version__", "1.4.0.76")
-    edit_manifest(program, lambda manifest: manifest["toolchain"].update({"tensorrt-rtx": "1.4.0.76"}))
+    monkeypatch.setattr(sys.modules["tensorrt_rtx"], "__version__", "1.0.0.1")
+    edit_manifest(program, lambda manifest: manifest["toolchain"].update({"tensorrt-rtx": "1.0.0.1"}))
     with pytest.raises(LoadError, match="engine was made by another version"):
         load(program, other_gpu=True, for_verification=True)
 

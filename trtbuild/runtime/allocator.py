@@ -5,12 +5,11 @@ It is taken on the context's own stream, which no other work uses, and handed to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from trtbuild.runtime.problems import RunError
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Allocator:
@@ -39,8 +38,6 @@ class Allocator:
 
     def take(self, dtype: torch.dtype, used_on: torch.cuda.Stream | None) -> torch.Tensor:
         """The output of the last run, in memory that is the caller's from now on."""
-        import torch
-
         if self._memory is None or self._shape is None:
             raise RunError("TensorRT gave no size for an output", [])
         memory, shape, self._memory, self._shape = self._memory, self._shape, None, None
@@ -53,8 +50,6 @@ class Allocator:
         return memory[: count * dtype.itemsize].view(dtype).view(shape)
 
     def _allocate(self, size: int) -> int:
-        import torch
-
         with torch.cuda.stream(self._stream):
             self._memory = torch.empty(max(size, 1), dtype=torch.uint8, device=self._stream.device)
         return int(self._memory.data_ptr())

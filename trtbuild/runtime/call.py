@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from trtbuild.runtime.allocator import Allocator
 from trtbuild.runtime.problems import RunError
 from trtbuild.runtime.trt_errors import messages_of
 
 if TYPE_CHECKING:
-    import torch
-
     from trtbuild.runtime.engine import Binding, Engine
 
 
@@ -26,8 +26,6 @@ class Slot:
     """An execution context and what was last set on it. `lock` is held while it is set and run."""
 
     def __init__(self, context: Any, stream: torch.cuda.Stream, device: torch.device) -> None:
-        import torch
-
         self.context = context
         self.stream = stream
         self.device = device
@@ -38,12 +36,13 @@ class Slot:
         self.call: Call | None = None
         self.last: torch.cuda.Stream | None = None
         self.lock = Lock()
+        self._index = device.index
+        # torch.cuda.current_stream() makes an object each time, which takes longer than the rest of a call.
+        self._current = getattr(torch._C, "_cuda_getCurrentRawStream", None) or _current_stream
 
     def execute(self) -> bool:
         """Put the engine on the caller's stream, or between events on the context's own where that is the default."""
-        import torch
-
-        handle = current_stream(self.device)
+        handle = self._current(self._index)
         if handle == 0:
             self.before.record(self.default)
             self.stream.wait_event(self.before)
@@ -59,8 +58,6 @@ class Slot:
 
     def _follow(self, stream: torch.cuda.Stream) -> None:
         """Have a stream wait for the context's last run: the two would share its scratch memory."""
-        import torch
-
         # Waiting for work outside of a capture would break it, and what is captured does not run now.
         if torch.cuda.is_current_stream_capturing():
             return
@@ -81,8 +78,6 @@ class Call:
     """A callable over the engine's inputs, for the shapes of those that it was made with."""
 
     def __init__(self, engine: Engine, slot: Slot, inputs: Sequence[torch.Tensor]) -> None:
-        import torch
-
         self._engine, self._slot = engine, slot
         self._index = engine.device.index
         self._several = torch.cuda.device_count() > 1
@@ -101,7 +96,9 @@ class Call:
             self._outputs = [self._output(binding) for binding in engine.outputs]
             unasked = [self._output(binding) for binding in engine.unasked]
         self._unasked = [
-            (name, torch.empty(shape, dtype=dtype, device=where)) for name, shape, dtype, where in unasked if shape
+            (name, torch.empty(shape, dtype=dtype, device=where))
+            for name, shape, dtype, where in unasked
+            if shape is not None
         ]
         self._casts = [
             (place, dtype) for place, dtype in enumerate(engine.result_dtypes) if dtype != engine.outputs[place].dtype
@@ -117,16 +114,12 @@ class Call:
         }
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
         if self._several and torch.cuda.current_device() != self._index:
             with torch.cuda.device(self._index):
                 return self._run(inputs)
         return self._run(inputs)
 
     def _run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
         slot, empty = self._slot, torch.empty
         with slot.lock:
             if slot.call is not self:
@@ -188,19 +181,10 @@ class Call:
 
     def _output(self, binding: Binding) -> tuple[str, tuple[int, ...] | None, torch.dtype, torch.device]:
         """Name, shape (None where only the data decides it), dtype and device of an output."""
-        import torch
-
         shape = tuple(self._slot.context.get_tensor_shape(binding.name))
         where = torch.device("cpu") if binding.on_host else self._engine.device
         return binding.name, None if any(size < 0 for size in shape) else shape, binding.dtype, where
 
 
-def current_stream(device: torch.device) -> int:
-    """The handle of the caller's stream; 0 is the default stream."""
-    import torch
-
-    # torch.cuda.current_stream() makes an object each time, which takes longer than the rest of a call.
-    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-    if raw is not None:
-        return int(raw(device.index))
-    return int(torch.cuda.current_stream(device).cuda_stream)
+def _current_stream(index: int) -> int:
+    return int(torch.cuda.current_stream(index).cuda_stream)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import torch
+
 from trtbuild.runtime.problems import LoadError
 
 if TYPE_CHECKING:
-    import torch
-
     from trtbuild.runtime.engine import Engine
 
 # TensorRT chooses and prepares on its first runs at a shape what a capture must find done.
@@ -21,8 +21,6 @@ class Graph:
     """A captured call. Inputs are copied in, results are copies: they stay as they are at the next call."""
 
     def __init__(self, engine: Engine, inputs: Sequence[torch.Tensor]) -> None:
-        import torch
-
         self._device = engine.device
         self._lock = Lock()
         self._last: torch.cuda.Stream | None = None
@@ -50,8 +48,6 @@ class Graph:
         self._call = call
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
         with self._lock, torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             if self._last is not None and self._last != current:

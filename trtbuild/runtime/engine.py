@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from trtbuild.runtime.call import Call, Slot
 from trtbuild.runtime.problems import InputError, LoadError
 from trtbuild.runtime.trt_errors import messages_of
-
-if TYPE_CHECKING:
-    import torch
 
 # Calls remembered per engine; models with dynamic sizes may see any number of shapes.
 _KEPT = 256
@@ -142,8 +141,6 @@ class Engine:
         return slot
 
     def _new_slot(self, profile: int) -> Slot:
-        import torch
-
         with torch.cuda.device(self.device):
             context = self._context()
             if context is None:
@@ -169,8 +166,6 @@ class Engine:
 
 def deserialise(trt: Any, data: Any, device: torch.device, opening: str) -> Any:
     """An ICudaEngine from a buffer, which is not needed any more afterwards. LoadError with what TensorRT says."""
-    import torch
-
     from trtbuild.runtime.trt_errors import runtime_for
 
     with torch.cuda.device(device):
@@ -195,8 +190,6 @@ _DTYPES: Mapping[str, str] = {
 
 def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
     """torch's dtype for TensorRT's. LoadError where torch has none."""
-    import torch
-
     name = _DTYPES.get(dtype.name)
     if name is None:
         raise LoadError("The engine has a tensor of a type that torch does not know", [("type", str(dtype.name))])
