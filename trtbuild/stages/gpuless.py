@@ -97,6 +97,7 @@ def answer_for(capabilities: Sequence[str], bounds: Bounds, workspace: int = 0) 
     _patch_builder(capabilities, workspace or WORKSPACE, built)
     _patch_torch_tensorrt()
     _patch_compiler(bounds)
+    _patch_exporter()
     logging.getLogger("torch_tensorrt [TensorRT Conversion Context]").addHandler(_ErrorLog(built.errors))
     return built
 
@@ -182,6 +183,24 @@ def _patch_torch_tensorrt() -> None:
     TorchTensorRTModule.setup_engine = lambda self: None
     # Fault (2.11, 2.14): in a graph of several parts this is called on an engine that was never set up.
     TorchTensorRTModule.set_output_tensors_as_unowned = lambda self, enabled: None
+
+
+def _patch_exporter() -> None:
+    from torch_tensorrt.dynamo import _exporter
+
+    if hasattr(_exporter, "get_duplicate_nodes"):
+        # Fault (2.11): what a PyTorch part takes is looked for by name, and names collide: the part is then wired to
+        # another result, and the engine that it should have taken from is pruned without a word. By place they are
+        # certain.
+        _exporter.get_duplicate_nodes = _inputs_by_place
+
+
+def _inputs_by_place(module: Any, part: Any) -> tuple[list[Any], list[Any]]:
+    """The inputs of a part of a program, inside of it and where it is called."""
+    (call,) = [node for node in module.graph.nodes if node.op == "call_module" and getattr(module, node.target) is part]
+    inside = [node for node in part.graph.nodes if node.op == "placeholder"]
+    assert len(inside) == len(call.args)
+    return inside, list(call.args)
 
 
 def _patch_compiler(bounds: Bounds) -> None:
