@@ -71,15 +71,16 @@ def write_package(program: Any, target: Path) -> None:
 
 
 def _check_compiler() -> None:
-    from torch._inductor import cpp_builder, exc
+    from torch._inductor import config, cpp_builder, exc
 
     try:
         cpp_builder.get_cpp_compiler()
     except (exc.InvalidCxxCompiler, RuntimeError) as error:
+        wanted = config.cpp.cxx if isinstance(config.cpp.cxx, (list, tuple)) else [config.cpp.cxx]
         raise StageError(
             "AOTInductor needs a C++ compiler, and there is none",
-            [("raised", first_lines(error, 3)), ("CXX", os.environ.get("CXX", "not set"))],
-            "Install g++ (Debian and Ubuntu: `apt install g++`), or set CXX to one.",
+            [("looked for", ", ".join(str(name) for name in wanted if name)), ("PATH", os.environ.get("PATH", ""))],
+            "Install g++ (Debian and Ubuntu: `apt install g++`).",
         ) from error
 
 
