@@ -80,6 +80,7 @@ def manifest_of(
         **(signature_of(traced.record["settings"], traced.details["signature"]) if traced else _NO_CALL),
         "whole_engine": told.get("whole_engine") or details.get("whole"),
         "engines": told.get("engines") or details.get("engines", []),
+        "realised_precision": told.get("realised_precision") or details.get("realised"),
         "partitions": told.get("partitions") or details.get("partitions", {}),
         "toolchain": dict(sorted(toolchain.items())),
         "stages": stages,
