@@ -71,7 +71,8 @@ def retraced(program: Any, settings: Mapping[str, Any]) -> Any:
     """
     import torch
 
-    module = program.module()
+    # What guards check, the loader checks; the exporters would take the checks for parts of the model.
+    module = program.module(check_guards=False)
     export = settings["export"]
     inferred = export["dynamic_shapes"] == "inferred"
     shapes = _shapes(module, settings, shared=not inferred)
@@ -79,7 +80,7 @@ def retraced(program: Any, settings: Mapping[str, Any]) -> Any:
     try:
         with torch.no_grad():
             if export["exporter"] == "legacy" and _has_engines(module):
-                return _legacy(module, args, kwargs, shapes)
+                return _legacy(module, args, kwargs)
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         hint = 'Dims that inputs share want `dynamic_shapes = "explicit"` in [export].' if inferred else ""
@@ -102,10 +103,11 @@ def save_program(program: Any, settings: Mapping[str, Any], extra: Mapping[str, 
     )
 
 
-def _legacy(module: Any, args: Any, kwargs: Any, shapes: Any) -> Any:
+def _legacy(module: Any, args: Any, kwargs: Any) -> Any:
+    """By the exporter that traces nothing: sizes keep the symbols and ranges that they have."""
     from torch_tensorrt.dynamo._exporter import export
 
-    return export(module, arg_inputs=args, kwarg_inputs=kwargs, dynamic_shapes=shapes or None, use_legacy_exporter=True)
+    return export(module, arg_inputs=args, kwarg_inputs=kwargs, use_legacy_exporter=True)
 
 
 def _has_engines(module: Any) -> bool:
