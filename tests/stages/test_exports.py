@@ -249,6 +249,20 @@ def test_a_program_is_exported_once_more_with_the_sizes_that_inputs_share(nested
     assert '`dynamic_shapes = "explicit"`' in error.value.hint
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_program_exported_once_more_is_read_without_running_a_pickle(
+    protocol: int, nested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(tmp_path / "out", settings("exported_program", export=_retrace(pickle_protocol=protocol)), nested)
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    program = torch.export.load(tmp_path / "out" / "model.pt2")
+    assert (program.example_inputs is None) == (protocol == 4)
+
+
+def _retrace(**changed: Any) -> dict[str, Any]:
+    return {**EXPORT, "retrace": True, **changed}
+
+
 def test_an_op_without_words_in_torchscript_is_named(tmp_path: Path) -> None:
     from trtbuild.errors import StageError
     from trtbuild.stages.torchscript import write_torchscript

@@ -20,6 +20,9 @@ from trtbuild.stages.linux_program import write_linux_program, write_torch_progr
 from trtbuild.stages.user_code import first_lines
 from trtbuild.worker.job import Job
 
+# The newest that torch.load(weights_only=True) reads.
+_SAFE_PROTOCOL = 3
+
 
 def load_program(job: Job) -> Any:
     """The job's program as an ExportedProgram on its device, with example inputs.
@@ -90,17 +93,22 @@ def retraced(program: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def save_program(program: Any, settings: Mapping[str, Any], extra: Mapping[str, Path], target: Path) -> None:
-    """Write an ExportedProgram with torch.export.save, which is what torch_tensorrt.save calls for one."""
+    """Write an ExportedProgram with torch.export.save, which is what torch_tensorrt.save calls for one.
+
+    With a pickle protocol of 4 or 5 the example inputs are left out: torch's safe unpickler does not read them, and
+    torch.export.load would then unpickle them with the one that runs whatever is in the file.
+    """
     import torch
 
-    contents = {name: path.read_text() for name, path in extra.items()}
+    protocol = settings["export"]["pickle_protocol"]
+    if protocol > _SAFE_PROTOCOL:
+        program.example_inputs = None
     for node in program.graph.nodes:
         # Both name folders of the machine, or addresses in its memory.
         node.meta.pop("from_node", None)
         node.meta.pop("stack_trace", None)
-    torch.export.save(
-        program, target, extra_files=contents or None, pickle_protocol=settings["export"]["pickle_protocol"]
-    )
+    contents = {name: path.read_text() for name, path in extra.items()}
+    torch.export.save(program, target, extra_files=contents or None, pickle_protocol=protocol)
 
 
 def _legacy(module: Any, args: Any, kwargs: Any) -> Any:
