@@ -123,6 +123,12 @@ def test_a_program_for_a_gpu_names_no_cpu_and_no_folder(nested: Path, tmp_path: 
     assert {str(found["tensor_meta"]["device"]) for found in weights.values()} == {"{'type': 'cuda', 'index': 0}"}
 
 
+def test_an_extra_file_that_is_no_text_is_refused(nested: Path, tmp_path: Path) -> None:
+    (tmp_path / "icon").write_bytes(b"\xff\xd8")
+    said = export(tmp_path / "out", settings("exported_program"), nested, files={"extra:icon.jpg": tmp_path / "icon"})
+    assert said["error"].startswith("The extra file `icon.jpg` is no text") and not list((tmp_path / "out").iterdir())
+
+
 def test_torchscript_takes_the_tensors_flat_and_keeps_sizes(nested: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.write_text("cat")

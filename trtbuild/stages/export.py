@@ -16,6 +16,7 @@ from typing import Any
 
 from trtbuild.files import read_json
 from trtbuild.stages.linux_program import write_linux_program, write_torch_program
+from trtbuild.stages.portable import extra_texts
 from trtbuild.stages.whole_engine import take_whole_engine
 from trtbuild.worker.job import Job
 
@@ -45,14 +46,14 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _take_script(job: Job, script: str) -> dict[str, Any]:
-    if not (extra := _extra_files(job)):
+    if not (texts := extra_texts(_extra_files(job))):
         return {"copies": {"model.ts": ("compiled", script)}}
     target = job.out / "model.ts"
     shutil.copyfile(job.inputs["compiled"][script], target)
     with zipfile.ZipFile(target, "a") as archive:
         root = archive.namelist()[0].split("/", 1)[0]
-        for name, path in extra.items():
-            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}"), path.read_bytes())
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}"), text)
     return {}
 
 

@@ -71,6 +71,22 @@ def without_source_lines(value: Any) -> Any:
     return value
 
 
+def extra_texts(files: Mapping[str, Path]) -> dict[str, str]:
+    """The user's own files by name. StageError where one is no text, which torch could not hand back."""
+    found = {}
+    for name, path in files.items():
+        try:
+            found[name] = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise StageError(
+                f"The extra file `{name}` is no text, and torch.export.load reads no other",
+                [("file", str(path)), ("reason", str(error))],
+                "Give it as text, base64 for example.",
+            ) from error
+    return found
+
+
 def extra_members(files: Mapping[str, Path]) -> dict[str, Iterable[tuple[str, bytes]]]:
     """The user's own files by name, as members that torch.export.load hands back as `extra_files`."""
-    return {_AFTER_EXTRAS: ((f"extra/{name}", path.read_bytes()) for name, path in files.items())}
+    texts = extra_texts(files)
+    return {_AFTER_EXTRAS: [(f"extra/{name}", text.encode()) for name, text in texts.items()]}

@@ -17,6 +17,7 @@ from trtbuild.errors import StageError
 from trtbuild.files import read_json
 from trtbuild.stages.inputs import Spec, dynamic_shapes, example, map_tensors, split
 from trtbuild.stages.linux_program import write_linux_program, write_torch_program
+from trtbuild.stages.portable import extra_texts
 from trtbuild.stages.user_code import first_lines
 from trtbuild.worker.job import Job
 
@@ -107,8 +108,7 @@ def save_program(program: Any, settings: Mapping[str, Any], extra: Mapping[str, 
         # Both name folders of the machine, or addresses in its memory.
         node.meta.pop("from_node", None)
         node.meta.pop("stack_trace", None)
-    contents = {name: path.read_text() for name, path in extra.items()}
-    torch.export.save(program, target, extra_files=contents or None, pickle_protocol=protocol)
+    torch.export.save(program, target, extra_files=extra_texts(extra) or None, pickle_protocol=protocol)
 
 
 def _legacy(module: Any, args: Any, kwargs: Any) -> Any:

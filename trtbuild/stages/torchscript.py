@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import StageError
+from trtbuild.stages.portable import extra_texts
 from trtbuild.stages.user_code import first_lines
 
 _INFIX = {
@@ -64,7 +65,7 @@ def write_torchscript(program: Any, extra: Mapping[str, Path], target: Path) -> 
             [("raised", first_lines(error, 12))],
             "`exported_program` and `aot_inductor` take every op that torch.export does.",
         ) from error
-    torch.jit.save(module, target, _extra_files={name: path.read_text() for name, path in extra.items()})
+    torch.jit.save(module, target, _extra_files=extra_texts(extra))
 
 
 def _source(program: Any) -> tuple[dict[str, Any], str]:
