@@ -80,12 +80,40 @@ def test_constants_of_the_trace_stay_what_they_were(tmp_path: Path) -> None:
         ],
         "outputs": {"tuple": [0, {"value": None}]},
     }
-    artifact(path, "exported_program", [tensor("x", [3])], signature=signature)
+    artifact(path, "exported_program", [tensor("x", [3])], 2, signature=signature)
     loaded = load(path)
     doubled, nothing = loaded(torch.ones(3))
     assert nothing is None and torch.equal(doubled, torch.full((3,), 2.0))
     with pytest.raises(InputError, match="`scale` is fixed in the artifact"):
         loaded(torch.ones(3), 3.0)
+
+
+class Mixed(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        return {"a": x * 2, "none": None, "n": (x + 1, None, 7), "size": x.shape[0]}
+
+
+@pytest.mark.parametrize("format", ["exported_program", "torchscript"])
+def test_constants_and_sizes_among_the_outputs(tmp_path: Path, format: str) -> None:
+    model, path = Mixed(), tmp_path / "model.pt2"
+    if format == "exported_program":
+        batch = torch.export.Dim("batch", min=1, max=8)
+        torch.export.save(torch.export.export(model, (torch.randn(4, 3),), dynamic_shapes=({0: batch},)), path)
+    else:
+
+        class Tensors(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+                return x * 2, x + 1, torch.tensor(x.shape[0])
+
+        torch.jit.script(Tensors()).save(str(path))
+    tree = {"dict": {"a": 0, "none": {"value": None}, "n": {"tuple": [2, {"value": None}, {"value": 7}]}, "size": 5}}
+    signature = {"inputs": [{"name": "x", "keyword": False, "tree": 0}], "outputs": tree}
+    artifact(path, format, [tensor("x", ["batch", 3])], 6, signature=signature)
+    loaded, x = load(path), torch.randn(5, 3)
+    found, expected = loaded(x), model(x)
+    assert list(found) == list(expected) and found["none"] is None and found["n"][1:] == (None, 7)
+    assert torch.equal(found["a"], expected["a"]) and torch.equal(found["n"][0], expected["n"][0])
+    assert int(found["size"]) == 5 and len(loaded.flat(x)) == 6
 
 
 def test_a_program_that_fixes_what_its_manifest_lets_vary_is_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_nested_and_keyword_arguments_come_out_flat() -> None:
 def test_flat_and_structured_are_the_reverse_of_each_other() -> None:
     args, kwargs = Binding(NESTED, 5).structured(list("abcde"))
     assert args == ("a", ("b", ["c"]), {"z": "d"}, None) and kwargs == {"gain": "e"}
-    assert leaves((args, kwargs)) == list("abcde")
+    assert leaves((args, kwargs)) == ["a", "b", "c", "d", None, "e"]
 
 
 def test_inspect_shows_the_signature() -> None:

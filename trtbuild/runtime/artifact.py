@@ -37,8 +37,11 @@ class Artifact(torch.nn.Module):  # type: ignore[misc]
         """The model's outputs in the model's structure."""
         return self._build(self.flat(*self._bind(args, kwargs)))
 
-    def flat(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The flat outputs for flat inputs, both in the manifest's order."""
+    def flat(self, *tensors: torch.Tensor) -> list[Any]:
+        """The flat outputs for flat inputs, both in the manifest's order.
+
+        Tensors; numbers where the model gives a size. What is the same in every run may be None: the structure has it.
+        """
         try:
             key = tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])
             run = self._ready.get(key)

@@ -103,9 +103,10 @@ class FunctionBackend:
 
     kept = 512
 
-    def __init__(self, function: Run, outputs: int, engines: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, function: Run, description: Description, engines: Mapping[str, Any] | None = None) -> None:
         self._function = function
-        self._outputs = outputs
+        self._outputs = len(description.outputs)
+        self._given = description.given
         self.engines: Mapping[str, Any] = engines or {}
 
     def prepare(self, flat: Sequence[torch.Tensor]) -> Run | None:
@@ -115,9 +116,15 @@ class FunctionBackend:
     def run(self, flat: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Run once."""
         results = self._function(flat)
-        if len(results) != self._outputs:
+        if len(results) == self._outputs:
+            return results
+        if len(results) != len(self._given):
             raise LoadError(
                 "The program does not give what its manifest says",
-                [("program", f"{len(results)} tensors"), ("manifest", f"{self._outputs} tensors")],
+                [("program", f"{len(results)} results"), ("manifest", f"{self._outputs} results")],
             )
-        return results
+        # Some formats leave out what is the same in every run.
+        whole: list[Any] = [None] * self._outputs
+        for place, result in zip(self._given, results, strict=True):
+            whole[place] = result
+        return whole

@@ -5,7 +5,7 @@ Of a manifest only what is read here is asked of it, so that a loader stays of u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -73,8 +73,6 @@ class Description:
     precision: str = ""
     digest: str | None = None
     whole: WholeEngine | None = None
-    engines: int = 0
-    recipe: str = ""
     # Files that the artifact reads beside itself: large weights of ONNX. sha256 in hex by name.
     beside: Mapping[str, str] = field(default_factory=dict)
 
@@ -126,14 +124,17 @@ class Description:
             precision=str(manifest.get("precision", "")),
             digest=None if digest is None else str(digest).removeprefix("sha256:"),
             whole=None if whole is None else WholeEngine(tuple(whole["inputs"]), tuple(whole["outputs"])),
-            engines=len(manifest.get("engines") or ()),
-            recipe=str(manifest.get("recipe", "")),
             beside={
                 str(other["path"]): str(other["digest"]).removeprefix("sha256:")
                 for other in manifest["files"]
                 if other["format"] == file["format"] == "onnx" and other["path"] != file["path"]
             },
         )
+
+    @property
+    def given(self) -> list[int]:
+        """The flat outputs that a run gives, by place; the others are constants that the structure holds."""
+        return sorted(set(_places(self.result)))
 
     @property
     def has_engines(self) -> bool:
@@ -172,6 +173,16 @@ def _tensor(found: Mapping[str, Any], name: str) -> TensorFacts:
 
 def _flat_parameters(inputs: Sequence[TensorFacts]) -> list[dict[str, Any]]:
     return [{"name": found.name, "keyword": False, "tree": place} for place, found in enumerate(inputs)]
+
+
+def _places(tree: Tree) -> Iterator[int]:
+    if isinstance(tree, int):
+        yield tree
+        return
+    kind, items = next(iter(tree.items()))
+    if kind != "value":
+        for item in items.values() if kind == "dict" else items:
+            yield from _places(item)
 
 
 def checked(tree: Any, count: int) -> Tree:

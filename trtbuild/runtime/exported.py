@@ -21,9 +21,8 @@ def open_exported(
     path: Path, description: Description, device: torch.device, trt: Any, *, trusted: bool
 ) -> FunctionBackend:
     """The program, its engines run by Torch-TensorRT where that is installed, else by TensorRT's Python runtime."""
-    count = len(description.outputs)
     if trt is None and (device.type == "cpu" or device.index == 0):
-        return FunctionBackend(open_program(path, description, {}, None, trusted=trusted), count)
+        return FunctionBackend(open_program(path, description, {}, None, trusted=trusted), description)
     runtime = description.target.runtime
     installed = trt is not None and torch_tensorrt(runtime)
     try:
@@ -31,11 +30,11 @@ def open_exported(
     except LoadError:
         if not (trusted and installed):
             raise
-        return FunctionBackend(open_program(path, description, {}, None, trusted=True), count)
+        return FunctionBackend(open_program(path, description, {}, None, trusted=True), description)
     engines: dict[str, Any] = {}
     make = partial(_make, trt, runtime, device, installed, engines) if trt is not None else None
     program = open_program(found.program, description, found.engines, make, trusted=trusted)
-    return FunctionBackend(program, count, engines)
+    return FunctionBackend(program, description, engines)
 
 
 def _make(

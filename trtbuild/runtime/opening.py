@@ -109,13 +109,12 @@ def _backend(
 ) -> Backend:
     from trtbuild.runtime.backends import EngineBackend, FunctionBackend
 
-    count = len(description.outputs)
     if description.format == "engine":
         return EngineBackend(trt, file, description, device, cuda_graph)
     if description.format == "onnx":
         from trtbuild.runtime.onnx_session import Session, require_onnxruntime
 
-        return FunctionBackend(Session(require_onnxruntime(device), file, description, device), count)
+        return FunctionBackend(Session(require_onnxruntime(device), file, description, device), description)
     if description.format == "exported_program":
         from trtbuild.runtime.exported import open_exported
 
@@ -125,10 +124,10 @@ def _backend(
     if description.format == "torchscript":
         from trtbuild.runtime.torchscript import Script
 
-        return FunctionBackend(Script(file, description, device), count)
+        return FunctionBackend(Script(file, description, device), description)
     from trtbuild.runtime.aot_inductor import Package
 
-    return FunctionBackend(Package(file, description, device), count)
+    return FunctionBackend(Package(file, description, device), description)
 
 
 def _require_torch_tensorrt(description: Description) -> None:

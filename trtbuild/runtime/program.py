@@ -6,6 +6,7 @@ its packing of arguments are left out: its graph is called with the flat inputs.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,15 @@ class Program:
         self._plain = all(place is not None for place in inputs)
         self._inputs = list(zip(inputs, constants, strict=True))
 
-    def __call__(self, flat: Sequence[Any]) -> list[torch.Tensor]:
-        """The flat outputs that are tensors."""
+    def __call__(self, flat: Sequence[Any]) -> list[Any]:
+        """The flat outputs: tensors, sizes, and constants of the trace."""
         if not self._plain:
             flat = [constant if place is None else flat[place] for place, constant in self._inputs]
         with torch.no_grad():
             results = self._forward(*flat)
         if isinstance(results, torch.Tensor):
             return [results]
-        return [result for result in results if isinstance(result, torch.Tensor)]
+        return list(results)
 
 
 def open_program(
@@ -58,6 +59,9 @@ def open_program(
     if engines:
         register_op()
     saved = _load(source, description, trusted)
+    if isinstance(source, io.BytesIO):
+        # Engines are read next: what is loaded need not lie in memory twice beside them.
+        source.close()
     places, constants = _inputs(saved, description)
     module = saved.module(check_guards=False)
     del saved

@@ -127,9 +127,7 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
 
 
 def leaves(value: Any) -> list[Any]:
-    """What lies in nested tuples, lists and dicts, in order; None is left out."""
-    if value is None:
-        return []
+    """What lies in nested tuples, lists and dicts, in order."""
     if isinstance(value, Mapping):
         return [leaf for item in value.values() for leaf in leaves(item)]
     if isinstance(value, (tuple, list)):
