@@ -17,6 +17,7 @@ from datetime import date
 from typing import Any
 
 from trtbuild.errors import StageError, did_you_mean
+from trtbuild.host import cores
 from trtbuild.stages.table import on_cpu
 from trtbuild.stages.user_code import first_lines
 from trtbuild.structure import plain
@@ -38,6 +39,7 @@ def run(job: Job) -> dict[str, Any]:
     settings = job.settings
     outputs = _outputs(job)
     exact_arithmetic()
+    _use_all_cores()
     device = "cpu" if on_cpu(settings) else "cuda"
     signature, made = job.details["program"]["signature"], job.details["artifact"]
     artifact = open_artifact(settings, job.options, job.inputs["artifact"], signature, made)
@@ -78,6 +80,13 @@ def _compare_all(job: Job, artifact: Any, outputs: Mapping[int, Output], device:
         expected = source(*given)
         _compare(settings, job.details["program"]["signature"], outputs, case, _run(artifact, taken, case), expected)
     return len(chosen)
+
+
+def _use_all_cores() -> None:
+    """Stages compute on one thread so that what they write is the same everywhere; here nothing is written."""
+    import torch
+
+    torch.set_num_threads(cores())
 
 
 def _outputs(job: Job) -> dict[int, Output]:

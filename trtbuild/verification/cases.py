@@ -28,15 +28,12 @@ def cases(dims: Ranges, profiles: Sequence[Ranges], samples: int, seed: int) -> 
     """The cases of an artifact, the same for the same arguments.
 
     For [dims] and for each of `profiles`: all at opt, at min, at max, and each alone at its min and at its max with
-    the others at opt, every one of them under `samples` seeds; then `samples` points drawn within [dims].
+    the others at opt; then `samples` points drawn within [dims]. Each has values of its own: a model is compared on
+    more of them by a larger `samples`, and a size costs no more than one run of the model.
     """
     places = list({tuple(place.items()): place for ranges in (dims, *profiles) for place in _corners(ranges)}.values())
-    found = [Case(place, seed + sample) for place in places for sample in range(samples)]
-    if any(dim["min"] != dim["max"] for dim in dims.values()):
-        found += [
-            Case(_point(dims, random.Random(f"{seed} {sample}")), seed + samples + sample) for sample in range(samples)
-        ]
-    return found
+    places += [_point(dims, random.Random(f"{seed} {sample}")) for sample in range(samples)]
+    return [Case(place, seed + number) for number, place in enumerate(places)]
 
 
 def _corners(ranges: Ranges) -> Iterator[dict[str, int]]:
