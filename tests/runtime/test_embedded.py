@@ -250,6 +250,33 @@ def test_a_custom_object_that_the_graph_uses_otherwise_is_said(program: Path) ->
         take_out(stock, ("cpu", None))
 
 
+@pytest.mark.parametrize("change", ["no graph", "no inputs", "no engine", "no constants"])
+def test_a_damaged_program_is_said_to_be_one(program: Path, change: str) -> None:
+    with zipfile.ZipFile(as_stock(program, program.parent / "stock.pt2", False)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    model = json.loads(members["stock/models/model.json"])
+    if change == "no graph":
+        del model["graph_module"]["graph"]
+    elif change == "no inputs":
+        del model["graph_module"]["graph"]["nodes"][0]["inputs"]
+    elif change == "no engine":
+        del members["stock/data/constants/custom_obj_0"]
+    else:
+        members["stock/data/constants/model_constants_config.json"] = b'{"config": {}}'
+    members["stock/models/model.json"] = json.dumps(model).encode()
+    with zipfile.ZipFile(program, "w") as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+
+    def told(manifest: dict[str, Any]) -> None:
+        manifest["target"]["platform"] = machine.this_platform()
+        manifest["files"][0]["digest"] = hashlib.sha256(program.read_bytes()).hexdigest()
+
+    edit_manifest(program, told)
+    with pytest.raises(LoadError, match=r"is damaged|in a way that this loader does not know"):
+        load(program, other_gpu=True)
+
+
 FIELDS = [
     "8",
     "e",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 
+from trtbuild.errors import TrtbuildError
 from trtbuild.runtime.backends import FunctionBackend
 from trtbuild.runtime.description import Description
 from trtbuild.runtime.embedded import Reader, take_out
@@ -26,15 +30,30 @@ def open_exported(
     runtime = description.target.runtime
     installed = trt is not None and torch_tensorrt(runtime)
     try:
-        found = take_out(path, (device.type, device.index))
+        with _damage(path):
+            found = take_out(path, (device.type, device.index))
     except LoadError:
         if not (trusted and installed):
             raise
         return FunctionBackend(open_program(path, description, {}, None, trusted=True), description)
     engines: dict[str, Any] = {}
     make = partial(_make, trt, runtime, device, installed, engines) if trt is not None else None
-    program = open_program(found.program, description, found.engines, make, trusted=trusted)
+    with _damage(path):
+        program = open_program(found.program, description, found.engines, make, trusted=trusted)
     return FunctionBackend(program, description, engines)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What the check of archives let pass and still is not in the form of a program."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, BadZipFile) as error:
+        if isinstance(error, TrtbuildError):
+            raise
+        raise LoadError(
+            "The program is damaged", [("file", str(path)), ("at", f"{type(error).__name__}: {error}")]
+        ) from error
 
 
 def _make(
