@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -63,10 +62,14 @@ def register(data: bytes, network: Network) -> None:
 
 
 class Logger:
-    class Severity(Enum):
-        INTERNAL_ERROR = 0
-        ERROR = 1
-        WARNING = 2
+    ERROR = 1
+
+    def __init__(self, severity: int) -> None:
+        pass
+
+
+class ErrorRecorder:
+    pass
 
 
 class OutputAllocator:
@@ -74,21 +77,20 @@ class OutputAllocator:
 
 
 class Runtime:
-    def __init__(self, logger: Any) -> None:
-        self.logger = logger
+    def __init__(self, logger: Any = None) -> None:
+        self.error_recorder: Any = None
 
     def deserialize_cuda_engine(self, data: Any) -> Engine | None:
         network = NETWORKS.get(hashlib.sha256(bytes(data)).hexdigest())
         if network is None:
-            self.logger.log(Logger.Severity.WARNING, "never shown")
-            self.logger.log(Logger.Severity.ERROR, "Serialization assertion failed")
+            self.error_recorder.report_error(1, "Serialization assertion failed")
             return None
-        return Engine(network, self.logger)
+        return Engine(network, self.error_recorder)
 
 
 class Engine:
-    def __init__(self, network: Network, logger: Any) -> None:
-        self.network, self.logger = network, logger
+    def __init__(self, network: Network, recorder: Any) -> None:
+        self.network, self.recorder = network, recorder
         self.tensors = [*network.inputs, *network.outputs]
         self.num_io_tensors, self.num_optimization_profiles = len(self.tensors), network.profiles
         self.contexts: list[Context] = []
@@ -142,7 +144,7 @@ class Context:
         self.calls["shape"] += 1
         low, _, high = self.engine.get_tensor_profile_shape(name, self.active_optimization_profile)
         if len(shape) != len(low) or any(not a <= s <= b for a, s, b in zip(low, shape, high, strict=True)):
-            self.engine.logger.log(Logger.Severity.ERROR, f"{shape} does not satisfy any optimization profiles")
+            self.engine.recorder.report_error(1, f"{shape} does not satisfy any optimization profiles")
             return False
         self.shapes[name] = shape
         return True
@@ -170,7 +172,7 @@ class Context:
     def execute_async_v3(self, stream: int) -> bool:
         self.streams.append(stream)
         if self.fails or any(t.name not in self.addresses for t in self.engine.network.inputs):
-            self.engine.logger.log(Logger.Severity.ERROR, "Address is not set")
+            self.engine.recorder.report_error(1, "Address is not set")
             return False
         results = self.engine.network.compute(*[self._read(t) for t in self.engine.network.inputs])
         for tensor, result in zip(self.engine.network.outputs, results, strict=True):
@@ -198,7 +200,8 @@ def module() -> ModuleType:
     trt: Any = ModuleType("tensorrt_rtx")
     trt.__spec__ = ModuleSpec("tensorrt_rtx", None)
     trt.__version__ = VERSION
-    trt.ILogger = Logger
+    trt.Logger = Logger
+    trt.IErrorRecorder = ErrorRecorder
     trt.IOutputAllocator = OutputAllocator
     trt.Runtime = Runtime
     trt.TensorIOMode = SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT")

@@ -40,7 +40,7 @@ def twice(*ranges: tuple[int, int, int]) -> Network:
 
 def opened(network: Network, **more: Any) -> Engine:
     trt: Any = sys.modules["tensorrt_rtx"]
-    engine = trt.Runtime(fake.SimpleNamespace(log=lambda *_: None)).deserialize_cuda_engine(fake.engine_bytes(network))
+    engine = trt.Runtime().deserialize_cuda_engine(fake.engine_bytes(network))
     inputs, outputs = [t.name for t in network.inputs], [t.name for t in network.outputs]
     return Engine(trt, engine, CPU, inputs, outputs, **more)
 
@@ -252,12 +252,12 @@ def test_what_tensorrt_says_is_in_the_error(file: Path) -> None:
     fake.NETWORKS.clear()
     with pytest.raises(LoadError, match="TensorRT cannot read") as refused:
         load(file)
-    assert "Serialization assertion failed" in str(refused.value) and "never shown" not in str(refused.value)
+    assert "Serialization assertion failed" in str(refused.value)
 
 
 def test_an_engine_with_other_tensors_than_its_manifest(file: Path, default_stream: Stream) -> None:
     trt: Any = sys.modules["tensorrt_rtx"]
-    engine = trt.Runtime(None).deserialize_cuda_engine(file.read_bytes())
+    engine = trt.Runtime().deserialize_cuda_engine(file.read_bytes())
     with pytest.raises(LoadError, match="does not have the tensors"):
         Engine(trt, engine, CPU, ["x"], ["z"])
     with pytest.raises(LoadError, match="takes inputs that the manifest does not name"):

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 NAMES = {
-    "Runtime": ["deserialize_cuda_engine"],
+    "ErrorCodeTRT": ["UNSPECIFIED_ERROR"],
+    "IErrorRecorder": [],
+    "Logger": ["ERROR"],
+    "Runtime": ["deserialize_cuda_engine", "error_recorder"],
     "ICudaEngine": [
         "create_execution_context",
         "get_aliased_input_tensor",
@@ -44,7 +47,17 @@ def test_every_name_is_there(module: str) -> None:
     for kind, names in NAMES.items():
         for name in names:
             assert hasattr(getattr(trt, kind), name), f"{kind}.{name}"
-    assert {"INTERNAL_ERROR", "ERROR"} <= set(trt.ILogger.Severity.__members__)
     if module == "tensorrt_rtx":
         assert hasattr(trt.ICudaEngine, "create_runtime_config")
         assert trt.DynamicShapesKernelSpecializationStrategy.EAGER is not None
+
+
+def test_what_tensorrt_says_reaches_our_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    from trtbuild.runtime import trt_errors
+
+    monkeypatch.setattr(trt_errors, "_runtimes", {})
+    assert trt_errors.runtime_for(trt).deserialize_cuda_engine(b"x" * 100) is None
+    ((name, text),) = trt_errors.messages_of(trt)
+    assert name == "TensorRT says" and "Trying to load an engine" in text
+    assert trt_errors.messages_of(trt) == []

@@ -61,6 +61,7 @@ class Engine:
                 "The engine does not have the tensors that the manifest names",
                 [("missing", ", ".join(missing)), ("has", ", ".join(known))],
             )
+        self._check_aliases([name for name in known if name not in inputs])
         self.inputs = [self._binding(name) for name in inputs]
         self._hosts = [place for place, binding in enumerate(self.inputs) if binding.on_host]
         self.outputs = [self._binding(name) for name in outputs]
@@ -92,14 +93,19 @@ class Engine:
         """A call with a context of its own, as a CUDA graph needs it: it keeps addresses and scratch memory."""
         return Call(self, self._new_slot(self._profile_for(inputs)), inputs)
 
+    def _check_aliases(self, outputs: Sequence[str]) -> None:
+        if not hasattr(self.engine, "get_aliased_input_tensor"):
+            return
+        for name in outputs:
+            aliased = self.engine.get_aliased_input_tensor(name)
+            if aliased:
+                raise LoadError(
+                    "The engine writes an output into the memory of an input, which this loader does not offer",
+                    [("output", name), ("input", str(aliased))],
+                )
+
     def _binding(self, name: str) -> Binding:
         engine, trt = self.engine, self.trt
-        aliased = engine.get_aliased_input_tensor(name) if hasattr(engine, "get_aliased_input_tensor") else None
-        if aliased:
-            raise LoadError(
-                "The engine writes an output into the memory of an input, which this loader does not offer",
-                [("output", name), ("input", str(aliased))],
-            )
         return Binding(
             name=name,
             dtype=torch_dtype(trt, engine.get_tensor_dtype(name)),
