@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(command=_inspect)
 
     verify = _artifacts(commands, "verify", "compare artifacts with their source model, on this machine's GPU", _verify)
+    verify.add_argument("-j", "--jobs", type=_positive, default=1, metavar="N", help="artifacts at once (default: 1)")
     verify.add_argument("--locate", action="store_true", help="find the first layer or partition that is off")
 
     bench = _artifacts(commands, "bench", "latency beside PyTorch, on this machine's GPU", _bench)
@@ -311,6 +312,7 @@ def _verify(options: argparse.Namespace) -> int:
         options.artifacts,
         other_gpu=options.other_gpu,
         locate=options.locate,
+        jobs=options.jobs,
         source=options.source,
         cache=options.cache,
     )

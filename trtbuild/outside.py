@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtbuild.errors import UsageError
+from trtbuild.errors import StageError, UsageError
 from trtbuild.executor import LocalExecutor
 from trtbuild.failures import Crashed, crashed, reported
 from trtbuild.files import read_json, write_json, write_whole
@@ -22,59 +25,84 @@ from trtbuild.workspace import find_workspace
 
 if TYPE_CHECKING:
     from trtbuild.stages.table import Layer
+    from trtbuild.worker.outcome import Outcome
 
 PathLike = str | os.PathLike[str]
 
 
-@contextlib.contextmanager
-def _bench_of_jobs(source: Path, cache: PathLike | None) -> Iterator[tuple[LocalStore, Path]]:
-    """The store of the artifacts' workspace, and a folder for jobs."""
-    workspace = find_workspace([source / "recipe"], Path(cache) if cache else None)
-    store = LocalStore(workspace.cache)
-    with store.session() as folder:
-        yield store, folder
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A job about an artifact."""
+
+    subject: Subject
+    settings: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def layer(self) -> Layer:
+        return "fresh" if on_cpu(self.settings) else "gpu"
 
 
 def perform(
-    stage: str,
-    subject: Subject,
-    *,
-    settings: Mapping[str, Any],
-    options: Mapping[str, Any],
-    cache: PathLike | None = None,
-) -> dict[str, Any]:
-    """Run one job about an artifact, and return its details. StageError where it fails, or its process dies."""
-    name = f"{stage} {subject.path.name}"
-    with _bench_of_jobs(subject.source, cache) as (store, session):
-        folder = session / f"{stage}~{os.getpid()}~{subject.file['digest'][-12:]}"
-        folder.mkdir()
-        write_json(
-            folder / "job.json",
-            {
-                "stage": stage,
-                "settings": settings,
-                "inputs": {"artifact": subject.files(), "program": program_of(subject, store, session)},
-                "details": subject.details(),
-                "files": subject.weights(),
-                "workspace": str(subject.source),
-                "sandbox": Level.OFF,
-                "options": options,
-            },
-        )
-        layer: Layer = "fresh" if on_cpu(settings) else "gpu"
-        with contextlib.closing(LocalExecutor([layer], store.log("workers"))) as executor:
-            executor.submit(layer, folder)
-            outcome = executor.next_done(None)[0]
-        log = store.log(f"{stage}/{subject.manifest['recipe']}/{subject.path.name}")
-        with contextlib.suppress(OSError):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            (folder / "log").replace(log)
-        if outcome.result is None:
-            raise crashed(name, outcome.status, log)
-        if "error" in outcome.result:
-            raise reported(name, outcome.result["error"], log)
-        details: dict[str, Any] = outcome.result["details"]
-        return details
+    stage: str, works: Sequence[Work], *, jobs: int = 1, cache: PathLike | None = None
+) -> Iterator[tuple[Subject, dict[str, Any] | StageError]]:
+    """Run jobs, `jobs` at once, each in a process of its own; give what each came to as it ends.
+
+    That is the details of the job, or the StageError that it ended with.
+    """
+    if not works:
+        return
+    workspace = find_workspace([works[0].subject.source / "recipe"], Path(cache) if cache else None)
+    store = LocalStore(workspace.cache)
+    left = list(works)
+    running: dict[Path, Work] = {}
+    layers = list(dict.fromkeys(work.layer for work in works))
+    with store.session() as session, contextlib.closing(LocalExecutor(layers, store.log("workers"))) as executor:
+        while left or running:
+            while left and len(running) < jobs:
+                work = left.pop(0)
+                folder = session / f"{stage}~{len(left)}"
+                _write_job(stage, work, store, folder)
+                running[folder] = work
+                executor.submit(work.layer, folder)
+            for outcome in executor.next_done(None):
+                work = running.pop(outcome.folder)
+                yield work.subject, _came_to(stage, work.subject, outcome, store)
+                shutil.rmtree(outcome.folder, ignore_errors=True)
+
+
+def _write_job(stage: str, work: Work, store: LocalStore, folder: Path) -> None:
+    subject = work.subject
+    folder.mkdir()
+    write_json(
+        folder / "job.json",
+        {
+            "stage": stage,
+            "settings": work.settings,
+            "inputs": {"artifact": subject.files(), "program": program_of(subject, store, folder.parent)},
+            "details": subject.details(),
+            "files": subject.weights(),
+            "workspace": str(subject.source),
+            "sandbox": Level.OFF,
+            "options": work.options,
+        },
+    )
+
+
+def _came_to(stage: str, subject: Subject, outcome: Outcome, store: LocalStore) -> dict[str, Any] | StageError:
+    manifest, name = subject.manifest, f"{stage} {subject.path.name}"
+    log = store.log(
+        f"{stage}/{manifest['recipe']}/{manifest['target']['name']}/{manifest['precision']}/{subject.path.name}"
+    )
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        (outcome.folder / "log").replace(log)
+    if outcome.result is None:
+        return crashed(name, outcome.status, log)
+    if "error" in outcome.result:
+        return reported(name, outcome.result["error"], log)
+    details: dict[str, Any] = outcome.result["details"]
+    return details
 
 
 def verify(
@@ -82,29 +110,40 @@ def verify(
     *,
     other_gpu: bool = False,
     locate: bool = False,
+    jobs: int = 1,
     source: PathLike | None = None,
     cache: PathLike | None = None,
 ) -> list[tuple[Subject, dict[str, Any]]]:
-    """Compare artifacts with their source models on this machine, and write the result into their manifests.
+    """Compare artifacts with their source models on this machine, and write the results into their manifests.
 
     Gives each with its verification record. A comparison that this machine cannot make is a UsageError; one whose
-    process died is recorded as failed.
+    process died is recorded as failed, and a StageError of the source model is raised once the others are done.
     """
     found = subjects([Path(path) for path in artifacts], Path(source).resolve() if source else None)
     for subject in found:
         check_sources(subject)
         _check_here(subject, other_gpu)
-    done = []
+    works = []
     for subject in found:
         behind = steps_behind(subject.manifest["stages"], subject.file["format"]) if locate else []
         options = {"other_gpu": other_gpu, "locate": locate, "report": True, "behind": behind}
-        try:
-            record = perform("verify", subject, settings=subject.settings, options=options, cache=cache)
-        except Crashed as error:
-            record = {"status": "failed", "reason": error.sentence, "facts": [list(fact) for fact in error.facts]}
+        works.append(Work(subject, subject.settings, options))
+    done: dict[Path, dict[str, Any]] = {}
+    errors = []
+    for subject, result in perform("verify", works, jobs=jobs, cache=cache):
+        if isinstance(result, StageError) and not isinstance(result, Crashed):
+            errors.append(result)
+            continue
+        record = _of_crash(result) if isinstance(result, StageError) else result
         write_verification(subject, record)
-        done.append((subject, record))
-    return done
+        done[subject.path] = record
+    if errors:
+        raise errors[0]
+    return [(subject, done[subject.path]) for subject in found]
+
+
+def _of_crash(error: StageError) -> dict[str, Any]:
+    return {"status": "failed", "reason": error.sentence, "facts": [list(fact) for fact in error.facts]}
 
 
 def _check_here(subject: Subject, other_gpu: bool) -> None:
@@ -121,8 +160,6 @@ def _check_here(subject: Subject, other_gpu: bool) -> None:
 
 def write_verification(subject: Subject, record: Mapping[str, Any]) -> None:
     """Put a verification record into the manifest beside the artifact, if it still describes the same file."""
-    import json
-
     path = subject.path.parent / "manifest.json"
     manifest = read_json(path)
     files = manifest["files"] if isinstance(manifest, dict) else []
@@ -162,7 +199,7 @@ def bench(
     for subject in found:
         check_sources(subject)
         _check_here(subject, other_gpu)
-    done = []
+    works = []
     for subject in found:
         compiled = subject.stage_of("compile")
         how = compiled["key_inputs"]["settings"] if compiled else None
@@ -179,10 +216,15 @@ def bench(
                 "artifact": _told(subject),
             },
         }
-        done.append(
-            (subject, perform("bench", subject, settings=settings, options={"other_gpu": other_gpu}, cache=cache))
-        )
-    return done
+        works.append(Work(subject, settings, {"other_gpu": other_gpu}))
+    # One after the other: they would disturb each other.
+    return [(subject, _details(result)) for subject, result in perform("bench", works, cache=cache)]
+
+
+def _details(result: dict[str, Any] | StageError) -> dict[str, Any]:
+    if isinstance(result, StageError):
+        raise result
+    return result
 
 
 def _told(subject: Subject) -> dict[str, Any]:
@@ -200,4 +242,6 @@ def layers(artifact: PathLike, *, other_gpu: bool = True, cache: PathLike | None
     """What the engines of an artifact say of themselves on this machine's GPU (`stages.inspect_engine`)."""
     subject = subjects([Path(artifact)])[0]
     _check_here(subject, other_gpu)
-    return perform("inspect", subject, settings=subject.settings, options={"other_gpu": other_gpu}, cache=cache)
+    work = Work(subject, subject.settings, {"other_gpu": other_gpu})
+    ((_, result),) = perform("inspect", [work], cache=cache)
+    return _details(result)

@@ -9,6 +9,7 @@ from typing import Any
 from trtbuild.errors import UsageError
 from trtbuild.host import cpu_capability
 from trtbuild.keys import KeyInputs, key_inputs, key_of, with_reads
+from trtbuild.machine_tools import machine_tools
 from trtbuild.plans import Step
 from trtbuild.reads import parts_of, present
 from trtbuild.sandbox import Level, still_good
@@ -74,6 +75,8 @@ class Resolver:
         if step.kind == "trace":
             # Random weights and tables made at construction depend on the instruction set.
             record["toolchain"]["cpu"] = cpu_capability()
+        if step.kind in ("compile", "export"):
+            record["toolchain"] |= machine_tools(step.kind, step.settings)
         return record
 
     def _file(self, step: Step, slot: str) -> str:

@@ -11,50 +11,43 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import TrtbuildError
 from trtbuild.gpus import gpus
-from trtbuild.outside import verify
+from trtbuild.outside import Work, perform, write_verification
 from trtbuild.subjects import subjects
 from trtbuild.toolchain import distributions
 
 PACKAGES = ("torch", "torch-tensorrt-rtx", "tensorrt-rtx-cu13-bindings")
 
 
-def prove(workspace: Path) -> list[dict[str, Any]]:
+def prove(workspace: Path, jobs: int) -> list[dict[str, Any]]:
     """Compare every artifact that runs on a GPU; what is compared on a CPU was so where it was built."""
-    proven = []
-    for subject in subjects([workspace / "dist"]):
-        if subject.settings["device"] == "cpu":
-            continue
-        started = time.monotonic()
-        try:
-            ((_, record),) = verify([subject.path], other_gpu=True)
-        except TrtbuildError as error:
-            record = {"status": "failed", "reason": error.render()}
-        manifest = subject.manifest
-        proven.append(
-            {
-                "artifact": subject.path.relative_to(workspace / "dist").as_posix(),
-                "format": subject.file["format"],
-                "target": manifest["target"],
-                "precision": manifest["precision"],
-                "digest": subject.file["digest"],
-                "built_by": manifest["toolchain"],
-                "verification": record,
-            }
-        )
+    found = [one for one in subjects([workspace / "dist"]) if one.settings["device"] != "cpu"]
+    works = [Work(one, one.settings, {"other_gpu": True, "report": True}) for one in found]
+    records: dict[Path, dict[str, Any]] = {}
+    for subject, result in perform("verify", works, jobs=jobs):
+        record = {"status": "failed", "reason": result.render()} if isinstance(result, TrtbuildError) else result
+        write_verification(subject, record)
+        records[subject.path] = record
         worst = max((one.get("max_abs") or 0.0 for one in record.get("outputs", ())), default=0.0)
-        print(
-            f"{record['status']:<7} {proven[-1]['artifact']:<55} {worst:9.2e}  {time.monotonic() - started:5.1f} s",
-            str(record.get("reason", ""))[:600],
-            flush=True,
-        )
-    return proven
+        shown = subject.path.relative_to(workspace / "dist").as_posix()
+        print(f"{record['status']:<7} {shown:<55} {worst:9.2e}", str(record.get("reason", ""))[:900], flush=True)
+    return [
+        {
+            "artifact": subject.path.relative_to(workspace / "dist").as_posix(),
+            "format": subject.file["format"],
+            "target": subject.manifest["target"],
+            "precision": subject.manifest["precision"],
+            "digest": subject.file["digest"],
+            "built_by": subject.manifest["toolchain"],
+            "verification": records[subject.path],
+        }
+        for subject in found
+    ]
 
 
 def main() -> int:
@@ -62,9 +55,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     (gpu, *_) = gpus()
-    proven = prove(options.workspace.resolve())
+    proven = prove(options.workspace.resolve(), options.jobs)
     kept = {
         "date": date.today().isoformat(),
         "gpu": gpu.name,

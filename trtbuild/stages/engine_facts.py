@@ -78,13 +78,14 @@ def check_precision(engines: Iterable[Mapping[str, Any]], precision: str) -> dic
     engines = list(engines)
     # Autocast leaves alone what does no such arithmetic: of a network of other layers nothing can be asked.
     deciding = _deciding(engines, others=not precision.endswith("-mixed"))
+    compute = _counts(dtype for _, dtype in deciding)
     found = {
         "asked": precision,
-        "compute": _counts(dtype for _, dtype in deciding),
+        "compute": compute,
         "inputs": _counts(tensor["dtype"] for engine in engines for tensor in engine["inputs"]),
         "outputs": _counts(tensor["dtype"] for engine in engines for tensor in engine["outputs"]),
     }
-    if reason := disagreement(found["compute"], precision):
+    if reason := disagreement(compute, precision):
         wanted = _WANTED.get(precision)
         others = [
             f"{layer['name']}: {layer['type']} in {dtype}" for layer, dtype in deciding if _foreign(dtype, wanted)
@@ -94,7 +95,7 @@ def check_precision(engines: Iterable[Mapping[str, Any]], precision: str) -> dic
             "The engine is not in the precision that was asked",
             [
                 ("asked", precision),
-                ("built", ", ".join(f"{n} x {dtype}" for dtype, n in found["compute"].items())),
+                ("built", ", ".join(f"{n} x {dtype}" for dtype, n in compute.items())),
                 ("reason", reason),
                 ("layers", "\n".join([*others[:_SHOWN], *more])),
             ],
