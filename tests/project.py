@@ -91,7 +91,7 @@ class Project:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRTBUILD")}
-        path = os.pathsep.join([*filter(None, [more.pop("first_on_path", "")]), str(ROOT)])
+        path = os.pathsep.join(filter(None, [more.pop("first_on_path", ""), str(ROOT), kept.get("PYTHONPATH", "")]))
         return {**kept, "PYTHONPATH": path, **more}
 
     def explain(self, stage: str) -> str:
