@@ -174,3 +174,17 @@ def test_an_onnx_model_is_compared_through_onnxruntime(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert done.json["artifacts"][0]["verification"] == "passed"
     assert of_file(project, "model.onnx")["outputs"][0]["max_abs"] < 1e-4
+
+
+def test_a_source_with_other_weights_than_were_traced_is_refused(on_cpu: Project) -> None:
+    # Drawn anew each time, whatever the seed: as by another version of torch.
+    on_cpu.edit(on_cpu.model, "import torch\n", "import os\n\nimport torch\n")
+    on_cpu.edit(
+        on_cpu.model,
+        "        super().__init__()\n",
+        "        super().__init__()\n        torch.manual_seed(int.from_bytes(os.urandom(4)))\n",
+    )
+    done = on_cpu.run()
+    assert done.code == 1 and done.statuses()[VERIFY] == "failed"
+    (error,) = done.json["errors"]
+    assert "other weights" in error["error"] and "checkpoint" in error["hint"]

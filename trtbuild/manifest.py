@@ -78,6 +78,7 @@ def manifest_of(
         "precision": first.precision,
         "files": sorted([*files, *kept], key=lambda file: str(file["path"])),
         **(signature_of(traced.record["settings"], traced.details["signature"]) if traced else _NO_CALL),
+        "state": traced.details.get("state") if traced else None,
         "whole_engine": told.get("whole_engine") or details.get("whole"),
         "engines": told.get("engines") or details.get("engines", []),
         "realised_precision": told.get("realised_precision") or details.get("realised"),

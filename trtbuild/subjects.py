@@ -59,7 +59,7 @@ class Subject:
         }
         facts = {name: self.file[name] for name in ("calls",) if name in self.file}
         artifact = {"engine": self.manifest["whole_engine"], "engines": self.manifest["engines"], **facts}
-        return {"artifact": artifact, "program": {"signature": signature}}
+        return {"artifact": artifact, "program": {"signature": signature, "state": self.manifest.get("state")}}
 
     def weights(self) -> dict[str, str]:
         """The declared input files of the source model, absolute, by slot."""

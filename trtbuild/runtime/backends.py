@@ -106,6 +106,7 @@ class FunctionBackend:
     def __init__(self, function: Run, description: Description, engines: Mapping[str, Any] | None = None) -> None:
         self._function = function
         self._outputs = len(description.outputs)
+        self._dtypes = [getattr(torch, facts.dtype, None) for facts in description.outputs]
         self._given = description.given
         self.engines: Mapping[str, Any] = engines or {}
 
@@ -117,7 +118,7 @@ class FunctionBackend:
         """Run once."""
         results = self._function(flat)
         if len(results) == self._outputs:
-            return results
+            return self._as_the_model(results)
         if len(results) != len(self._given):
             raise LoadError(
                 "The program does not give what its manifest says",
@@ -127,4 +128,16 @@ class FunctionBackend:
         whole: list[Any] = [None] * self._outputs
         for place, result in zip(self._given, results, strict=True):
             whole[place] = result
-        return whole
+        return self._as_the_model(whole)
+
+    def _as_the_model(self, results: Sequence[Any]) -> Sequence[Any]:
+        """The results in the model's own dtypes: a program in mixed precision gives what it computed in."""
+        for result, dtype in zip(results, self._dtypes, strict=True):
+            if isinstance(result, torch.Tensor) and result.dtype is not dtype and result.is_floating_point():
+                break
+        else:
+            return results
+        return [
+            result.to(dtype) if isinstance(result, torch.Tensor) and result.is_floating_point() and dtype else result
+            for result, dtype in zip(results, self._dtypes, strict=True)
+        ]

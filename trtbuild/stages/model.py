@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from trtbuild.stages.user_code import first_lines, user_line
 from trtbuild.stages.weights import load_weights
 
 
-def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | None) -> Any:
-    """An nn.Module in eval mode, its parameters frozen and cast.
+def build_model(
+    settings: Mapping[str, Any], workspace: Path, weights: Path | None, seen: Callable[[Any], None] = lambda model: None
+) -> Any:
+    """An nn.Module in eval mode, its parameters frozen and cast; `seen` gets it before it is cast.
 
     Entry points may give an nn.Module, a GraphModule, a ScriptModule or an ExportedProgram. StageError says in the
     user's own lines what does not import, is not callable, raises, or gives something else.
@@ -45,6 +47,7 @@ def build_model(settings: Mapping[str, Any], workspace: Path, weights: Path | No
         model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    seen(model)
     dtype = cast_dtype(settings["cast"])
     if dtype is not None:
         model = model.to(getattr(torch, dtype))

@@ -55,6 +55,7 @@ _EXPORT = (
 _VERIFY = (
     "stages/verify.py",
     "stages/model.py",
+    "stages/state.py",
     "stages/weights.py",
     "stages/inputs.py",
     "verification/cases.py",
@@ -78,6 +79,7 @@ _KINDS = {
             (
                 "stages/trace.py",
                 "stages/model.py",
+                "stages/state.py",
                 "stages/weights.py",
                 "stages/inputs.py",
                 "stages/user_code.py",

@@ -13,6 +13,7 @@ from trtbuild.errors import StageError, did_you_mean
 from trtbuild.insides import Beside
 from trtbuild.stages.inputs import cast_inputs, dynamic_shapes, example, split, tensors
 from trtbuild.stages.model import build_model
+from trtbuild.stages.state import state_digest
 from trtbuild.stages.user_code import first_lines, user_line
 from trtbuild.worker.job import Job
 
@@ -20,7 +21,8 @@ from trtbuild.worker.job import Job
 def run(job: Job) -> dict[str, Any]:
     """Write `program.pt2`.
 
-    Details: the signature of the program, as `digests.program` reads it, and what is inside of the weights' file.
+    Details: the signature of the program, as `digests.program` reads it, the digest of the model's state, and what is
+    inside of the weights' file.
     """
     import torch
 
@@ -28,7 +30,10 @@ def run(job: Job) -> dict[str, Any]:
 
     settings = job.settings
     weights = Beside(job.files.get("weights"))
-    model = build_model(settings, job.workspace, job.files.get("weights"))
+    state: list[str] = []
+    model = build_model(
+        settings, job.workspace, job.files.get("weights"), lambda source: state.append(state_digest(source))
+    )
     inputs = cast_inputs(settings["inputs"], settings["cast"])
     args, kwargs = example(inputs, settings["dims"], settings["seed"])
     program = _export(model, args, kwargs, inputs, settings)
@@ -37,7 +42,11 @@ def run(job: Job) -> dict[str, Any]:
         program = _decompose(program)
     path = job.out / "program.pt2"
     torch.export.save(program, path)
-    return {"signature": program_signature(path), "insides": {"files": {"weights": weights.result()}}}
+    return {
+        "signature": program_signature(path),
+        "state": state[0],
+        "insides": {"files": {"weights": weights.result()}},
+    }
 
 
 def _export(model: Any, args: Any, kwargs: Any, inputs: list[dict[str, Any]], settings: Mapping[str, Any]) -> Any:

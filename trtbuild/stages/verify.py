@@ -73,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
 def _compare_all(job: Job, artifact: Any, outputs: Mapping[int, Output], device: str) -> int:
     """Compare at every case; gives how many there are."""
     settings = job.settings
-    source = Source(settings, job.workspace, job.files.get("weights"), device)
+    source = Source(settings, job.workspace, job.files.get("weights"), device, job.details["program"].get("state"))
     chosen = cases(settings["dims"], settings["profiles"], settings["verify"]["samples"], settings["seed"])
     for case in chosen:
         taken, given = arguments(settings, case, device)

@@ -8,6 +8,7 @@ from typing import Any
 
 from trtbuild.errors import StageError
 from trtbuild.stages.model import build_model
+from trtbuild.stages.state import state_digest
 from trtbuild.stages.user_code import first_lines, user_line
 
 
@@ -22,15 +23,32 @@ def exact_arithmetic() -> None:
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
+def _other_weights(settings: Mapping[str, Any]) -> StageError:
+    import torch
+
+    return StageError(
+        "The source model has other weights here than the one that the artifact was made from",
+        [("entry", settings["entry"]), ("seed", str(settings["seed"])), ("torch", torch.__version__)],
+        "Random weights depend on the versions of torch and torchvision: name a checkpoint as `weights` in [model],\n"
+        "or compare with the versions that the manifest names.",
+    )
+
+
 class Source:
     """The source model, built as the trace builds it but cast by no precision, on a device.
 
     `device` is where it really runs: a model with tensors that it makes on the CPU itself, as one that was exported
-    there, does not run on a GPU, and is then asked on the CPU.
+    there, does not run on a GPU, and is then asked on the CPU. `state` is the digest of the traced model's state.
     """
 
-    def __init__(self, settings: Mapping[str, Any], workspace: Path, weights: Path | None, device: str) -> None:
-        self._model = build_model({**settings, "cast": "fp32"}, workspace, weights)
+    def __init__(
+        self, settings: Mapping[str, Any], workspace: Path, weights: Path | None, device: str, state: str | None
+    ) -> None:
+        def same(model: Any) -> None:
+            if state is not None and state_digest(model) != state:
+                raise _other_weights(settings)
+
+        self._model = build_model({**settings, "cast": "fp32"}, workspace, weights, same)
         self._entry = settings["entry"]
         self._reference = settings["verify"]["reference"]
         if self._reference == "float64":
