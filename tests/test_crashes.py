@@ -137,7 +137,8 @@ def assert_each_stage_ran_once(processes: list[subprocess.Popen[str]]) -> None:
     results = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), results
     statuses = [{stage["id"]: stage["status"] for stage in json.loads(out)["stages"]} for out, _ in results]
-    for id in statuses[0]:
+    # What needs a GPU waits for one.
+    for id in [id for id in statuses[0] if "/verify/" not in id]:
         assert sorted(found[id] for found in statuses) == ["cached"] * (len(processes) - 1) + ["ran"], id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -57,9 +58,16 @@ def test_the_engine_is_one_and_the_manifest_describes_it(built: Project) -> None
     manifest = json.loads((built.root / "dist/net/linux/fp32/manifest.json").read_bytes())
     engine = (built.root / "dist/net/linux/fp32/model.engine").read_bytes()
     assert engine[:4] == b"vtrt"
-    assert manifest["files"] == [
-        {"format": "engine", "path": "model.engine", "digest": manifest["files"][0]["digest"], "bytes": len(engine)}
-    ]
+    (file,) = manifest["files"]
+    assert file.pop("verification")["status"] == "pending"
+    assert file == {
+        "format": "engine",
+        "path": "model.engine",
+        "digest": f"sha256:{hashlib.sha256(engine).hexdigest()}",
+        "bytes": len(engine),
+    }
+    assert manifest["signature"] == {"inputs": [{"name": "x", "keyword": False, "tree": 0}], "outputs": 0}
+    assert manifest["realised_precision"]["compute"] == {"float32": 2}
     assert manifest["inputs"][0]["shape"] == ["batch", 3, 16, 16]
     assert manifest["inputs"][0]["ranges"] == {"batch": {"min": 1, "opt": 4, "max": 8}}
     assert manifest["engines"][0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3, 16, 16]}]
@@ -68,7 +76,7 @@ def test_the_engine_is_one_and_the_manifest_describes_it(built: Project) -> None
     assert manifest["partitions"]["pytorch"] == []
     assert manifest["target"]["compute_capability"] == ["8.9"]
     assert manifest["verification"]["status"] == "pending"
-    assert [stage["kind"] for stage in manifest["stages"]] == ["trace", "compile", "export"]
+    assert [stage["kind"] for stage in manifest["stages"]] == ["trace", "compile", "export", "verify"]
     assert "models/nets.py" in manifest["sources"]
 
 
@@ -263,7 +271,7 @@ def test_a_manifest_tells_of_every_format_in_its_folder_and_of_none_that_is_stal
     both = json.loads(path.read_bytes())
     assert [file["path"] for file in both["files"]] == ["model.engine", "model.onnx"]
     assert both["engines"] and both["target"]["compute_capability"] == ["8.9"]
-    assert {stage["kind"] for stage in both["stages"]} == {"trace", "onnx", "compile", "export"}
+    assert {stage["kind"] for stage in both["stages"]} == {"trace", "onnx", "compile", "export", "verify"}
     one_constant(copied)
     assert copied.run("--format", "onnx").code == 0
     assert [file["path"] for file in json.loads(path.read_bytes())["files"]] == ["model.onnx"]

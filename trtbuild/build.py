@@ -5,6 +5,7 @@ A step's state goes from waiting to running to one of the ends in `Status`, thro
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtbuild import host
+from trtbuild.digest import canonical
 from trtbuild.errors import MachineError, StageError, TrtbuildError
 from trtbuild.events import Listener, RunStarted, StageEnded, StageStarted, Status, Warned
 from trtbuild.executor import Executor, LocalExecutor
@@ -138,7 +140,8 @@ class Build:
     def pending(self) -> dict[str, Pending]:
         """The comparisons that this machine cannot make, by step."""
         return {
-            id: Pending(state.decision.key, state.decision.record, state.reason)
+            # As an entry's record comes back from the store, so that manifests are the same every time.
+            id: Pending(state.decision.key, json.loads(canonical(state.decision.record)), state.reason)
             for id, state in self.states.items()
             if state.status is Status.PENDING and state.decision is not None
         }

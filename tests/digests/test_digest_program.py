@@ -229,11 +229,12 @@ def test_signature(save_program: SaveProgram) -> None:
     assert program_signature(save_program(SEVERAL)) == {
         "inputs": [{"name": "x", "dtype": "float32", "shape": ["s77", 4], "ranges": {"s77": [2, 32]}}],
         "outputs": [
-            {"dtype": "float16", "shape": ["s77", 4]},
-            {"dtype": "int64", "shape": []},
-            {"dtype": "bool", "shape": []},
-            {"dtype": "float32", "shape": ["2*s77 - 1", 4]},
+            {"name": "output0", "dtype": "float16", "shape": ["s77", 4]},
+            {"name": "output1", "dtype": "int64", "shape": []},
+            {"name": "output2", "dtype": "bool", "shape": []},
+            {"name": "output3", "dtype": "float32", "shape": ["2*s77 - 1", 4]},
         ],
+        "structure": {"tuple": [0, 1, 2, 3]},
     }
     fixed: Any = program_signature(save_program(SEVERAL, bounds=None))["inputs"]
     assert fixed == [{"name": "x", "dtype": "float32", "shape": [3, 4], "ranges": {}}]

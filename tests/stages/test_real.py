@@ -363,6 +363,7 @@ def test_one_trace_serves_all_targets_and_formats(project: Project) -> None:
         "compile": 2,
         "export": 2,
         "cross-compile": 1,
+        "verify": 5,
     }
     assert len(planned["cells"]) == 10
 
