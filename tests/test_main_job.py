@@ -219,11 +219,16 @@ def test_a_killed_trtbuild_leaves_no_worker_behind(tmp_path: Path) -> None:
 
 
 def test_interrupting_says_so_and_keeps_what_was_finished(tmp_path: Path) -> None:
-    project = Project(tmp_path / "net")
-    process = project.start("run", "net.toml")
-    deadline = time.monotonic() + 60
-    while not any((project.root / "cache/entries-v2").glob("*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    # A machine under load may finish the run before this looks: then another is interrupted.
+    for attempt in range(5):
+        project = Project(tmp_path / f"net{attempt}")
+        process = project.start("run", "net.toml")
+        deadline = time.monotonic() + 60
+        while not any((project.root / "cache/entries-v2").glob("*/*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if process.poll() is None and not (project.root / "dist/net").exists():
+            break
+        process.communicate(timeout=30)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err

@@ -176,6 +176,17 @@ def test_an_onnx_model_is_compared_through_onnxruntime(tmp_path: Path) -> None:
     assert of_file(project, "model.onnx")["outputs"][0]["max_abs"] < 1e-4
 
 
+def test_onnxruntime_leaves_nothing_in_the_home_folder_and_is_kept_within_the_sandbox(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    project = Project(tmp_path / "project", RECIPE.replace('["engine"]', '["onnx"]'))
+    home = tmp_path / "home"
+    home.mkdir()
+    done = project.trtbuild("run", "net.toml", "--json", "--sandbox", "enforce", HOME=str(home))
+    assert done.code == 0, done.err
+    assert done.json["artifacts"][0]["verification"] == "passed"
+    assert not [path for path in home.rglob("*") if "onnxruntime" in path.name]
+
+
 def test_a_source_with_other_weights_than_were_traced_is_refused(on_cpu: Project) -> None:
     # Drawn anew each time, whatever the seed: as by another version of torch.
     on_cpu.edit(on_cpu.model, "import torch\n", "import os\n\nimport torch\n")

@@ -10,6 +10,7 @@ from typing import Any
 
 from trtbuild.signature import signature_of
 from trtbuild.stages.table import on_cpu
+from trtbuild.verification.quiet import import_onnxruntime_quietly
 
 _SCHEMA = 2
 
@@ -47,6 +48,8 @@ def open_artifact(
     """
     from trtbuild import runtime
 
+    if settings["format"] == "onnx":
+        import_onnxruntime_quietly()
     name = main_file(stored)
     path = as_written(stored) / name
     manifest = _manifest(settings, path, signature, details)

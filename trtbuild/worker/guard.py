@@ -80,4 +80,5 @@ def _rules(folder: Path, data: Mapping[str, Any]) -> Rules:
     metadata = [str(found) for entry in path for found in Path(entry).glob("*.*-info")]
     packages = [*python_folders(), *(entry for entry in path if entry != PACKAGE), *metadata]
     read = [*packages, *SYSTEM, data["workspace"], *given, *data["files"].values()]
-    return Rules(read=tuple(dict.fromkeys(read)), write=(str(folder),))
+    # What a process that is no fork still imports is looked for there.
+    return Rules(read=tuple(dict.fromkeys(read)), write=(str(folder),), listed=(PACKAGE,))

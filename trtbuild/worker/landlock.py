@@ -28,14 +28,20 @@ _TCP, _TCP_SINCE = 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Files and folders that may be read, that may be written as well, and those whose files may be but no new ones."""
+    """Files and folders that may be read, that may be written as well, and those whose files may be but no new ones.
+
+    `listed`: folders whose own names may be asked for, and no file in them read.
+    """
 
     read: tuple[str, ...]
     write: tuple[str, ...]
+    listed: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("/dev", "/proc")
 
     def allow(self, path: str, writes: bool) -> bool:
         """Whether an existing file may be opened."""
+        if path in self.listed and not writes:
+            return True
         folder = path.rpartition("/")[0]
         if not os.path.islink(path) and _under(folder, self.write, self.devices, () if writes else self.read):
             return True
@@ -87,6 +93,8 @@ def restrict(rules: Rules) -> None:
     try:
         for path in rules.read:
             add(path, _EXECUTE | _READ_FILE | _READ_DIR)
+        for path in rules.listed:
+            add(path, _READ_DIR)
         for path in rules.devices:
             add(path, _OF_FILES | _READ_DIR)
         for path in (*rules.write, "/dev/shm"):
