@@ -1,6 +1,6 @@
 """The tests that need a GPU, run on this machine, and how each ended written down.
 
-    python -m tests.gpu.report --json FILE
+    python -m tests.gpu.report --json FILE [--jobs N]
 
 What pytest shows goes to the terminal; exits as pytest does.
 """
@@ -35,9 +35,12 @@ def main() -> int:
     """Run, and write the outcomes with what they were run on."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=0, help="tests at once, by pytest-xdist")
     options = parser.parse_args()
     outcomes = Outcomes()
-    code = pytest.main(["-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/runtime"], plugins=[outcomes])
+    arguments = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/runtime", "tests/gpu"]
+    arguments += ["-n", str(options.jobs)] if options.jobs else []
+    code = pytest.main(arguments, plugins=[outcomes])
     (gpu, *_) = gpus()
     kept = {
         "date": date.today().isoformat(),
