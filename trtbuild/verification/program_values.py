@@ -11,8 +11,11 @@ from typing import Any
 def load_program(path: Path) -> Any:
     """A traced program in functional form: what writes in place would change a value after it was looked at."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    return torch.export.load(path).run_decompositions({})
+    # Attention as it is compiled: what another kernel gives lies otherwise in memory, and a view of it may not fit.
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.export.load(path).run_decompositions({})
 
 
 def value_names(program: Any) -> list[str]:
@@ -34,6 +37,7 @@ def value_names(program: Any) -> list[str]:
 def values(program: Any, flat: Sequence[Any], names: Iterable[str], device: str) -> dict[str, Any]:
     """The values of these names, computed op by op on a device and handed back on the CPU."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     wanted = set(names)
     kept: dict[str, Any] = {}
@@ -49,7 +53,7 @@ def values(program: Any, flat: Sequence[Any], names: Iterable[str], device: str)
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    with torch.no_grad():
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         Recorder(program.graph_module).run(*_all_inputs(program, flat, device))
     return kept
 
