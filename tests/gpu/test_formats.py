@@ -30,7 +30,8 @@ WAYS = {
 
 
 def project_with(root: Path, export: str, formats: str, model: str = "Net") -> Project:
-    project = Project(root / "net", RECIPE.replace('["engine"]', formats).replace(":Net", f":{model}"))
+    recipe = RECIPE.replace('["engine"]', formats).replace('["8.9"]', '["8.9", "12.0"]').replace(":Net", f":{model}")
+    project = Project(root / "net", recipe)
     if model != "Net":
         project.edit(project.recipe, "args = { classes = 4 }\n", "")
     project.edit(project.recipe, "[targets.linux]", f"[export]\n{export}\n\n[targets.linux]")

@@ -17,6 +17,7 @@ from trtbuild.errors import StageError
 from trtbuild.files import read_json
 from trtbuild.stages.inputs import Spec, dynamic_shapes, example, map_tensors, split
 from trtbuild.stages.linux_program import write_linux_program, write_torch_program
+from trtbuild.stages.placeholders import hardware_compatible
 from trtbuild.stages.portable import extra_texts
 from trtbuild.stages.user_code import first_lines
 from trtbuild.worker.job import Job
@@ -42,6 +43,7 @@ def load_program(job: Job) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "program.pt2")
         if "compiled" in job.inputs:
+            _check_gpu(job.settings["compute_capability"])
             _import_torch_tensorrt()
             compiled = job.inputs["compiled"]
             report = read_json(compiled["report.json"])
@@ -52,9 +54,27 @@ def load_program(job: Job) -> Any:
         try:
             program = torch.export.load(path)
         except RuntimeError as error:
-            raise _cannot_load(error, job.settings) from error
+            raise _cannot_load(error) from error
     program.example_inputs = example_inputs(job.settings)
     return program
+
+
+def _check_gpu(capabilities: list[str]) -> None:
+    """StageError where Torch-TensorRT's runtime would not load the engines on this GPU, which it says by a warning."""
+    import torch
+
+    here = ".".join(map(str, torch.cuda.get_device_capability()))
+    if here in capabilities or hardware_compatible(capabilities):
+        return
+    raise StageError(
+        "The program must run to be written, and its engines do not run on this GPU",
+        [
+            ("GPU", f"{torch.cuda.get_device_name()}, compute capability {here}"),
+            ("built for", ", ".join(capabilities)),
+        ],
+        "Build on a GPU that the target names. A program for several compute capabilities, all of 8.0 or more, is\n"
+        "loaded by Torch-TensorRT on any GPU from 8.0 on.",
+    )
 
 
 def example_inputs(settings: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -163,14 +183,5 @@ def _import_torch_tensorrt() -> None:
         ) from error
 
 
-def _cannot_load(error: RuntimeError, settings: Mapping[str, Any]) -> StageError:
-    if "No compatible device" in str(error) or "most_compatible_device" in str(error):
-        import torch
-
-        here = ".".join(map(str, torch.cuda.get_device_capability()))
-        return StageError(
-            f"The format {settings['format']} is written on a GPU that the program is for, and this is another",
-            [("for", ", ".join(settings["compute_capability"])), ("this GPU", here)],
-            f'Add "{here}" to `compute_capability`: a program for several GPUs loads on any from 8.0 on.',
-        )
+def _cannot_load(error: RuntimeError) -> StageError:
     return StageError("The compiled program cannot be loaded", [("raised", first_lines(error, 12))])
