@@ -330,6 +330,10 @@ def _bench(options: argparse.Namespace) -> int:
 
     if options.record:
         records = _records_in(options.record)
+    elif not options.artifacts:
+        from trtbuild.errors import UsageError
+
+        raise UsageError("Nothing to measure is named", hint="Name artifacts, or with --from what was measured before.")
     else:
         done = bench(
             options.artifacts,
