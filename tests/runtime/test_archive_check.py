@@ -108,6 +108,46 @@ def hostile(members: Members, marker: Path) -> dict[str, Members]:
     def elsewhere(value: Any) -> None:
         next(iter(value["config"].values()))["path_name"] = "../../../etc/passwd"
 
+    def named(old: str, new: str) -> Callable[[Any], None]:
+        def walk(value: Any) -> None:
+            for item in list(value.items()) if isinstance(value, dict) else []:
+                key, inner = item
+                if inner == old:
+                    value[key] = new
+                if key == old:
+                    value[new] = value.pop(old)
+                walk(inner)
+            for inner in value if isinstance(value, list) else []:
+                walk(inner)
+
+        return walk
+
+    def operator(value: Any) -> None:
+        arguments = [{"as_bool": False}, {"as_operator": "torch.os.mkdir"}, {"as_string": str(marker)}]
+        value["graph_module"]["graph"]["nodes"][0] |= {
+            "target": "torch.ops.higher_order.wrap_with_set_grad_enabled",
+            "inputs": [{"name": "", "arg": argument, "kind": 1} for argument in arguments],
+        }
+
+    def keyword(value: Any) -> None:
+        children = [
+            {"type": "builtins.tuple", "context": "null", "children_spec": []},
+            {"type": "builtins.dict", "context": json.dumps([f"x={code(marker)}"]), "children_spec": []},
+        ]
+        spec = [1, {"type": "builtins.tuple", "context": "null", "children_spec": children}]
+        value["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = json.dumps(spec)
+
+    def parameter(value: Any) -> None:
+        value["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = [f"x={code(marker)}"]
+
+    def path(value: Any) -> None:
+        spec = {"arg": {"name": "p_w"}, "parameter_name": f'w") or {code(marker)} or ("'}
+        value["graph_module"]["signature"] = {"input_specs": [{"parameter": spec}]}
+
+    def hidden(value: Any) -> None:
+        operator = {"as_operator": "torch.os.mkdir"}
+        value["graph_module"]["graph"]["nodes"][0]["inputs"] = [{"as_string_to_argument": {"metadata": operator}}]
+
     factory = {"default_factory_module": "antigravity", "default_factory_name": "fly", "dict_context": []}
     enum = [{"__enum__": True, "fqn": "antigravity:fly", "name": "x"}]
     weight = next(name for name in members if name.startswith("data/weights/weight_"))
@@ -127,6 +167,12 @@ def hostile(members: Members, marker: Path) -> dict[str, Members]:
         "a call of an unknown library": edited(members, model, target("torch.ops.evil.run.default")),
         "a call of an extension": edited(members, model, target("#evil:run")),
         "a call of operator": edited(members, model, target("_operator.methodcaller")),
+        "a function as an argument": edited(members, model, operator),
+        "a function in a dict": edited(members, model, hidden),
+        "a value's name": edited(members, model, named("x", f"x={code(marker)}")),
+        "a keyword's name": edited(members, model, keyword),
+        "a parameter's name": edited(members, model, parameter),
+        "a tensor's path": edited(members, model, path),
         "a defaultdict": edited(members, model, structure("collections.defaultdict", factory)),
         "an enum": edited(members, model, structure("builtins.dict", enum)),
         "a strange type": edited(members, model, structure("os.system('x')", [])),
@@ -181,7 +227,7 @@ def test_hostile_programs_are_refused_and_do_not_run(honest: Members, tmp_path: 
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", ["a size", "sample inputs", "a pickled weight"])
+@pytest.mark.parametrize("name", ["a size", "sample inputs", "a pickled weight", "a value's name"])
 def test_torch_itself_would_run_them(honest: Members, tmp_path: Path, name: str) -> None:
     marker = tmp_path / "ran"
     path = write(tmp_path / "model.pt2", hostile(honest, marker)[name])

@@ -1,8 +1,9 @@
 """Whether a saved torch.export program holds what could run code as torch.export.load opens it. Standard library only.
 
-torch.export.load unpickles what it cannot read safely, evaluates sizes as Python (sympify), turns guards into functions
-and imports modules that structures name. Here every such place is allowed only what an honest program has there; the
-rest is refused. It is a filter and no proof. Measured on torch 2.11, 2.13 and 2.14.
+torch.export.load unpickles what it cannot read safely, evaluates sizes as Python (sympify), turns guards into functions,
+imports modules that structures name, hands out any function of torch that an argument names, and writes the graph down
+as Python with the names that the file gives its values. Here every such place is allowed only what an honest program
+has there; the rest is refused. It is a filter and no proof. Measured on torch 2.11, 2.13 and 2.14.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ _PYTHON = re.compile(
     r"|rshift)|math\.(?:ceil|floor|trunc|sqrt|log|log2|exp|pow)|torch\.(?:sym_\w+|_sym_\w+|_check\w*)"
 )
 _TYPE = re.compile(r"[A-Za-z_][\w.]*")
+
+# Where a program's JSON names a value of its graph, and where it names a tensor or a module by its path in the model.
+_NAMES = frozenset({"name", "as_name", "user_input_name"})
+_PATHS = frozenset({"parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name", "fqn"})
+_NAMED = frozenset({"tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values", "custom_obj_values"})
+# What torch puts between double quotes where it is no name of Python: keys of a ModuleDict may be any text.
+_PATH = re.compile(r"[\w.:/ +-]*")
 
 
 def check_archive(path: Path | str) -> None:
@@ -128,23 +136,52 @@ def _check_model(model: Any) -> None:
             fault = fault_of_size(str(value))
             if fault:
                 raise UnsafeArchive(f"a size that is code: {fault}: {str(value)[:80]}")
-        elif key == "target" and isinstance(value, str):
+        elif key in ("target", "as_operator") and isinstance(value, str):
             if not _allowed_target(value):
                 raise UnsafeArchive(f"a call of {value[:80]}")
         elif key in ("in_spec", "out_spec", "as_spec") and isinstance(value, str):
             _check_structure(value)
+            if key == "in_spec":
+                _check_keywords(value)
+        else:
+            _check_names(key, value)
+
+
+def _check_names(key: str, value: Any) -> None:
+    """Names and paths end up in Python that torch writes and runs."""
+    if key in _PATHS and isinstance(value, str) and not _PATH.fullmatch(value):
+        raise UnsafeArchive(f"a path that is code: {value[:80]}")
+    if key in _NAMES:
+        _check_identifiers([value])
+    elif key in _NAMED or key == "forward_arg_names":
+        _check_identifiers(value or ())
+
+
+def _check_identifiers(names: Any) -> None:
+    for name in names:
+        # A constant's name may be a path, which calls nothing.
+        if isinstance(name, str) and name and not all(part.isidentifier() for part in name.split(".")):
+            raise UnsafeArchive(f"a name that is code: {name[:80]}")
+
+
+def _check_keywords(text: str) -> None:
+    """Of a call's structure, (args, kwargs), the keywords become parameters."""
+    spec = _json(text.encode(), "a structure") if text else None
+    call = spec[1] if isinstance(spec, list) and len(spec) > 1 else None
+    children = call.get("children_spec") if isinstance(call, dict) else None
+    for child in children[1:] if isinstance(children, list) else ():
+        context = child.get("context") if isinstance(child, dict) else None
+        _check_identifiers(_json(context.encode(), "a structure") or () if isinstance(context, str) else ())
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value of nested JSON. Metadata of ops is descriptions, which torch only keeps."""
+    """Every key and value of nested JSON."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            for key, inner in item.items():
-                yield key, inner
-                if key != "metadata" or not isinstance(inner, dict) or set(map(type, inner.values())) - {str}:
-                    stack.append(inner)
+            yield from item.items()
+            stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
 

@@ -26,7 +26,8 @@ def open_exported(
 ) -> FunctionBackend:
     """The program, its engines run by Torch-TensorRT where that is installed, else by TensorRT's Python runtime."""
     if trt is None and (device.type == "cpu" or device.index == 0):
-        return FunctionBackend(open_program(path, description, {}, None, trusted=trusted), description)
+        with _damage(path):
+            return FunctionBackend(open_program(path, description, {}, None, trusted=trusted), description)
     runtime = description.target.runtime
     installed = trt is not None and torch_tensorrt(runtime)
     try:
@@ -48,7 +49,7 @@ def _damage(path: Path) -> Iterator[None]:
     """What the check of archives let pass and still is not in the form of a program."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, BadZipFile) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, SyntaxError, BadZipFile) as error:
         if isinstance(error, TrtbuildError):
             raise
         raise LoadError(
