@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ def test_a_program_is_called_as_its_model(tmp_path: Path) -> None:
         loaded(torch.randn(9, 4))
     with pytest.raises(InputError, match="another dtype"):
         loaded(torch.randn(4, 4).double())
+
+
+class Strided(torch.nn.Module):
+    """Reads its input as it should lie in memory."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.as_strided((2, 4), (4, 1)) + 1, y.as_strided((2, 3, 2, 2), (12, 1, 6, 3)) + 1
+
+
+def test_tensors_that_lie_otherwise_in_memory_give_the_same(tmp_path: Path) -> None:
+    x, y = torch.randn(2, 4), torch.randn(2, 3, 2, 2)
+    last = y.to(memory_format=torch.channels_last)
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(Strided(), (x, last)), path)
+    inputs = [tensor("x", [2, 4]), tensor("y", [2, 3, 2, 2], format="channels_last")]
+    loaded = load(artifact(path, "exported_program", inputs, 2))
+    for given in ((x, last), (x.t().contiguous().t(), y)):
+        assert all(map(torch.equal, loaded(*given), (x + 1, y + 1)))
+    with pytest.raises(InputError, match="not dense"):
+        loaded(x.to_sparse(), y)
 
 
 def test_nested_inputs_keywords_and_the_output_structure(tmp_path: Path) -> None:
@@ -172,6 +193,30 @@ def test_torchscript_that_opens_files_is_refused(tmp_path: Path) -> None:
         load(path)
     assert "code that opens files" in str(caught.value)
     assert load(path, trusted=True) is not None
+
+
+@pytest.mark.parametrize("form", ["by another name", "hidden behind a second member"])
+def test_torchscript_that_hides_how_it_opens_files_is_refused(tmp_path: Path, form: str) -> None:
+    class Writer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch.save(x, "/tmp/never")
+            return x
+
+    torch.jit.script(Writer()).save(str(tmp_path / "plain.ts"))
+    path = tmp_path / "model.ts"
+    with zipfile.ZipFile(tmp_path / "plain.ts") as plain, zipfile.ZipFile(path, "w") as archive:
+        for name in plain.namelist():
+            data = plain.read(name)
+            if name.endswith("code/__torch__.py"):
+                if form == "by another name":
+                    data = data.replace(b"torch.save(", b"t = torch\n    t.save(")
+                else:
+                    archive.writestr(name, data)
+                    data, name = b"", name.replace("__torch__", "__TORCH__")
+            archive.writestr(name, data)
+    artifact(path, "torchscript", [tensor("x", ["batch"])])
+    with pytest.raises(LoadError, match="could run code"):
+        load(path)
 
 
 def test_onnx_through_onnxruntime_gives_the_models_numbers(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Whether a saved torch.export program holds what could run code as torch.export.load opens it. Standard library only.
 
-torch.export.load unpickles what it cannot read safely, evaluates sizes as Python (sympify), turns guards into functions,
-imports modules that structures name, hands out any function of torch that an argument names, and writes the graph down
-as Python with the names that the file gives its values. Here every such place is allowed only what an honest program
-has there; the rest is refused. It is a filter and no proof. Measured on torch 2.11, 2.13 and 2.14.
+torch.export.load unpickles what it cannot read safely, evaluates sizes as Python (sympify), turns guards into
+functions, imports modules that structures name, hands out any function of torch that an argument names, and writes the
+graph down as Python with the names that the file gives its values. Here every such place is allowed only what an honest
+program has there; the rest is refused. It is a filter and no proof. Measured on torch 2.11, 2.13 and 2.14.
 """
 
 from __future__ import annotations

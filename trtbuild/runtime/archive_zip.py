@@ -1,4 +1,4 @@
-"""The members of a .pt2 archive, as every reader must see them.
+"""The members of an archive that torch wrote, as every reader must see them.
 
 torch reads zip files by miniz, Python by zipfile. A file that the two read differently could show a check one content
 and torch another, so only the plain form that torch itself writes is read here.
@@ -18,8 +18,11 @@ class UnsafeArchive(ValueError):
     """What an archive holds that a program needs not hold."""
 
 
-def open_archive(file: IO[bytes]) -> tuple[zipfile.ZipFile, Mapping[str, str]]:
-    """The archive and its members: full name by name without the root folder. UnsafeArchive for an odd form."""
+def open_archive(file: IO[bytes], *, compressed: bool = False) -> tuple[zipfile.ZipFile, Mapping[str, str]]:
+    """The archive and its members: full name by name without the root folder. UnsafeArchive for an odd form.
+
+    `compressed`: members may be, as the code of TorchScript is.
+    """
     file.seek(0, 2)
     length = file.tell()
     file.seek(max(0, length - _END_LENGTH))
@@ -39,7 +42,8 @@ def open_archive(file: IO[bytes]) -> tuple[zipfile.ZipFile, Mapping[str, str]]:
         parts = name.split("/")
         if not slash or not name or "\\" in info.filename or any(part in ("", ".", "..") for part in parts):
             raise UnsafeArchive(f"a member with a strange name: {info.filename!r}")
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        stored = info.compress_type == zipfile.ZIP_STORED
+        if not (stored or (compressed and info.compress_type == zipfile.ZIP_DEFLATED)) or info.flag_bits & 1:
             raise UnsafeArchive(f"a member that is compressed or encrypted: {name}")
         # miniz finds names without regard to case.
         if name.lower() in seen:

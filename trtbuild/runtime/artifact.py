@@ -43,7 +43,7 @@ class Artifact(torch.nn.Module):  # type: ignore[misc]
         Tensors; numbers where the model gives a size. What is the same in every run may be None: the structure has it.
         """
         try:
-            key = tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])
+            key = tuple([(tensor.shape, tensor.dtype, tensor.device, tensor.layout) for tensor in tensors])
             run = self._ready.get(key)
         except (AttributeError, TypeError):
             key, run = None, None

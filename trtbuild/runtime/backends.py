@@ -18,6 +18,9 @@ from trtbuild.runtime.problems import LoadError
 Run = Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
 
 
+_FORMATS = {"channels_last": torch.channels_last}
+
+
 class Backend(Protocol):
     """What runs an artifact. `kept` is for how many sets of shapes a prepared run is worth keeping."""
 
@@ -108,6 +111,7 @@ class FunctionBackend:
         self._outputs = len(description.outputs)
         self._dtypes = [getattr(torch, facts.dtype, None) for facts in description.outputs]
         self._given = description.given
+        self._formats = [_FORMATS.get(facts.format, torch.contiguous_format) for facts in description.inputs]
         self.engines: Mapping[str, Any] = engines or {}
 
     def prepare(self, flat: Sequence[torch.Tensor]) -> Run | None:
@@ -116,7 +120,14 @@ class FunctionBackend:
 
     def run(self, flat: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Run once."""
-        results = self._function(flat)
+        # Programs were traced, and AOTInductor's code was generated, for tensors that lie in memory as the recipe says;
+        # of others the code would read the wrong elements.
+        results = self._function(
+            [
+                tensor if tensor.is_contiguous(memory_format=form) else tensor.contiguous(memory_format=form)
+                for tensor, form in zip(flat, self._formats, strict=True)
+            ]
+        )
         if len(results) == self._outputs:
             return self._as_the_model(results)
         if len(results) != len(self._given):

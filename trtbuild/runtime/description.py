@@ -23,12 +23,16 @@ Range: TypeAlias = "tuple[int, int, int]"
 
 @dataclass(frozen=True, slots=True)
 class TensorFacts:
-    """A flat input or output: dtype by torch's name, sizes as numbers, dims or expressions over dims."""
+    """A flat input or output: dtype by torch's name, sizes as numbers, dims or expressions over dims.
+
+    `format` is how the tensor lay in memory as the model was traced, by the name of torch's memory format.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    format: str = "contiguous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ def _tensor(found: Mapping[str, Any], name: str) -> TensorFacts:
             dim: (int(sizes["min"]), int(sizes["opt"]), int(sizes["max"]))
             for dim, sizes in (found.get("ranges") or {}).items()
         },
+        format=str(found.get("format") or "contiguous"),
     )
 
 

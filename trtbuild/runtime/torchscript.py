@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trtbuild.runtime.archive_zip import UnsafeArchive
+from trtbuild.runtime.archive_zip import UnsafeArchive, open_archive
 from trtbuild.runtime.description import Description
 from trtbuild.runtime.problems import LoadError
 from trtbuild.runtime.structure import Binding, leaves
 
-# TorchScript runs no Python, but these ops of its read and write files.
-_FILE_OPS = re.compile(rb"\b(?:from_file|aten::save|torch\.save|load_tensor)\b")
+# TorchScript runs no Python, but these ops of its read and write files. A module may be called by another name there.
+_FILE_OPS = re.compile(rb"\b(?:from_file|save|load_tensor|read_file|write_file)\b")
 
 
 def check_torchscript(path: Path) -> None:
     """UnsafeArchive where the program's code asks for files."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if "/code/" in name and name.endswith(".py") and _FILE_OPS.search(archive.read(name)):
+        with open(path, "rb") as file:
+            archive, members = open_archive(file, compressed=True)
+            for name, full in members.items():
+                if name.startswith("code/") and name.endswith(".py") and _FILE_OPS.search(archive.read(full)):
                     raise UnsafeArchive(f"code that opens files: {name}")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UnsafeArchive(f"it cannot be read: {error}") from error
 
 
