@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.project import RECIPE, Project
+from trtbuild.errors import UsageError
+from trtbuild.files import left_aside
+from trtbuild.outside import write_verification
+from trtbuild.publish import lock_of
+from trtbuild.store.local import LocalStore
+from trtbuild.subjects import subjects
 
 # What a machine without a GPU can compare by itself.
 ON_CPU = RECIPE.replace('compute_capability = ["8.9"]', 'runtime = "torch"\ndevice = "cpu"').replace(
@@ -114,6 +121,25 @@ def test_verify_refuses_what_is_not_what_it_seems(on_cpu: Project) -> None:
     done = on_cpu.trtbuild("verify", PROGRAM)
     assert done.code == 2 and "models/nets.py" in done.err and "--source" in done.err
     assert on_cpu.trtbuild("verify", "dist/nothing").code == 2
+
+
+def test_verify_waits_for_who_writes_the_manifest_and_tells_what_it_cannot_write(on_cpu: Project) -> None:
+    assert on_cpu.run().code == 0
+    (subject,) = subjects([on_cpu.root / PROGRAM])
+    folder = on_cpu.root / "dist/net/linux/fp32"
+    record = {"status": "failed", "reason": "somebody's", "facts": []}
+    with LocalStore(on_cpu.root / "cache").lock(lock_of("net", "linux", "fp32")):
+        writer = threading.Thread(target=write_verification, args=(subject, record))
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive() and of_file(on_cpu, "model.pt2")["status"] == "passed"
+    writer.join()
+    assert of_file(on_cpu, "model.pt2")["reason"] == "somebody's" and not left_aside(folder)
+    made = manifest(on_cpu)
+    made["files"][0]["digest"] = "sha256:0"
+    (folder / "manifest.json").write_text(json.dumps(made))
+    with pytest.raises(UsageError, match="changed while"):
+        write_verification(subject, record)
 
 
 def test_without_a_gpu_a_verification_is_pending_and_the_run_is_done(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="batch=8",
         help="sizes to measure at (may be repeated)",
     )
-    bench.add_argument("--seconds", type=float, default=1.0, help="time to measure each row (default: 1)")
+    bench.add_argument("--seconds", type=_seconds, default=1.0, help="time to measure each row (default: 1)")
     bench.add_argument(
         "--rounds", type=_positive, default=3, metavar="N", help="turns that each row takes (default: 3)"
     )
@@ -179,6 +179,16 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return value
 
 
 def _size(text: str) -> int:

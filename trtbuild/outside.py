@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtbuild.errors import StageError, UsageError
+from trtbuild.errors import StageError, TrtbuildError, UsageError
 from trtbuild.executor import LocalExecutor
 from trtbuild.failures import Crashed, crashed, reported
-from trtbuild.files import read_json, write_json, write_whole
+from trtbuild.files import read_json, saying_what, write_json, write_whole
 from trtbuild.manifest import summed_up
+from trtbuild.publish import lock_of
 from trtbuild.sandbox import Level
 from trtbuild.stages.table import on_cpu
 from trtbuild.store.local import LocalStore
@@ -52,8 +53,7 @@ def perform(
     """
     if not works:
         return
-    workspace = find_workspace([works[0].subject.source / "recipe"], Path(cache) if cache else None)
-    store = LocalStore(workspace.cache)
+    store = _store_for(works[0].subject, cache)
     left = list(works)
     running: dict[Path, Work] = {}
     layers = list(dict.fromkeys(work.layer for work in works))
@@ -69,6 +69,10 @@ def perform(
                 work = running.pop(outcome.folder)
                 yield work.subject, _came_to(stage, work.subject, outcome, store)
                 shutil.rmtree(outcome.folder, ignore_errors=True)
+
+
+def _store_for(subject: Subject, cache: PathLike | None) -> LocalStore:
+    return LocalStore(find_workspace([subject.source / "recipe"], Path(cache) if cache else None).cache)
 
 
 def _write_job(stage: str, work: Work, store: LocalStore, folder: Path) -> None:
@@ -117,7 +121,8 @@ def verify(
     """Compare artifacts with their source models on this machine, and write the results into their manifests.
 
     Gives each with its verification record. A comparison that this machine cannot make is a UsageError; one whose
-    process died is recorded as failed, and a StageError of the source model is raised once the others are done.
+    process died is recorded as failed, and an error of the source model, or of writing a manifest, is raised once the
+    others are done.
     """
     found = subjects([Path(path) for path in artifacts], Path(source).resolve() if source else None)
     for subject in found:
@@ -129,13 +134,18 @@ def verify(
         options = {"other_gpu": other_gpu, "locate": locate, "report": True, "behind": behind}
         works.append(Work(subject, subject.settings, options))
     done: dict[Path, dict[str, Any]] = {}
-    errors = []
+    errors: list[TrtbuildError] = []
     for subject, result in perform("verify", works, jobs=jobs, cache=cache):
         if isinstance(result, StageError) and not isinstance(result, Crashed):
             errors.append(result)
             continue
         record = _of_crash(result) if isinstance(result, StageError) else result
-        write_verification(subject, record)
+        try:
+            write_verification(subject, record, cache=cache)
+        except TrtbuildError as error:
+            # Those that are still to come are not lost for it.
+            errors.append(error)
+            continue
         done[subject.path] = record
     if errors:
         raise errors[0]
@@ -158,9 +168,18 @@ def _check_here(subject: Subject, other_gpu: bool) -> None:
         )
 
 
-def write_verification(subject: Subject, record: Mapping[str, Any]) -> None:
-    """Put a verification record into the manifest beside the artifact, if it still describes the same file."""
-    path = subject.path.parent / "manifest.json"
+def write_verification(subject: Subject, record: Mapping[str, Any], *, cache: PathLike | None = None) -> None:
+    """Put a verification record into the manifest beside the artifact, if it still describes the same file.
+
+    Under the lock of those who publish there, and of others who verify: each writes what the others have written too.
+    """
+    path, manifest = subject.path.parent / "manifest.json", subject.manifest
+    lock = lock_of(manifest["recipe"], manifest["target"]["name"], manifest["precision"])
+    with saying_what("write a manifest", path), _store_for(subject, cache).lock(lock):
+        _put_verification(path, subject, record)
+
+
+def _put_verification(path: Path, subject: Subject, record: Mapping[str, Any]) -> None:
     manifest = read_json(path)
     files = manifest["files"] if isinstance(manifest, dict) else []
     for file in files:
@@ -193,12 +212,15 @@ def bench(
     cache: PathLike | None = None,
 ) -> list[tuple[Subject, dict[str, Any]]]:
     """Measure artifacts beside their source model on this machine, and give each with its record (`stages.bench`)."""
-    from trtbuild.benching.contestants import PEERS
+    from trtbuild.benching.contestants import PEERS, check_peers
+    from trtbuild.benching.points import checked_points
 
+    check_peers(peers or ())
     found = subjects([Path(path) for path in artifacts], Path(source).resolve() if source else None)
     for subject in found:
         check_sources(subject)
         _check_here(subject, other_gpu)
+        checked_points(points or (), subject.settings["dims"])
     works = []
     for subject in found:
         compiled = subject.stage_of("compile")

@@ -108,7 +108,7 @@ def _publish_folder(
 
     manifest, data, stale = state()
     if stale or left_aside(folder) or not _holds(manifest_path, data):
-        lock = f"dist-{folder.relative_to(workspace.dist).as_posix().replace('/', '~')}"
+        lock = lock_of(cells[0].recipe, cells[0].target, cells[0].precision)
         with saying_what("write an artifact", folder), store.lock(lock):
             # Another process may have published here meanwhile, other formats of the same cells perhaps.
             manifest, data, stale = state()
@@ -140,6 +140,11 @@ def _publish_folder(
         for name, output in entries[cell.step].outputs.items()
         if name == Path(cell.path).name
     ]
+
+
+def lock_of(recipe: str, target: str, precision: str) -> str:
+    """The store's lock that whoever writes into a folder of artifacts holds."""
+    return f"dist-{recipe}~{target}~{precision}"
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -95,8 +95,10 @@ def _subjects(path: Path, source: Path | None) -> Iterator[Subject]:
         if (alone and file["path"] != path.name) or "verification" not in file:
             continue
         artifact = folder / file["path"]
-        if not alone:
-            manifest_at(artifact)
+        # What lies beside an artifact, the weights of an ONNX model, is a part of it.
+        for name in (other["path"] for other in manifest["files"] if other["format"] == file["format"]):
+            if folder / name != path:
+                manifest_at(folder / name)
         yield Subject(artifact, manifest, file, _verify_stage(manifest, file, artifact), source or _root(artifact))
 
 

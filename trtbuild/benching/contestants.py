@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trtbuild.errors import MachineError, TrtbuildError
+from trtbuild.errors import MachineError, TrtbuildError, UsageError, did_you_mean
 from trtbuild.stages.user_code import first_lines
 
 PEERS = ("eager", "torch.compile", "torch-tensorrt")
@@ -39,6 +39,13 @@ class Entry:
     def name(self) -> str:
         """What tells it from the others."""
         return f"{self.what} with CUDA graphs" if self.cuda_graph else self.what
+
+
+def check_peers(names: Sequence[str]) -> None:
+    """UsageError where there is no such peer."""
+    for name in names:
+        if name not in PEERS:
+            raise UsageError(f"There is no peer `{name}`", [], did_you_mean(name, PEERS))
 
 
 def artifact(open_artifact: Callable[[bool], Any], cuda_graph: bool) -> Entry:

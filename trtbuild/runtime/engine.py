@@ -33,8 +33,8 @@ class Binding:
 class Engine:
     """A deserialised engine on a device, callable with its inputs in a given order.
 
-    `expected` are the dtypes that callers give and get; where the engine's own differ (it has no float64), tensors are
-    converted on the way.
+    `result_dtypes` are those that callers get; where the engine's own differ (it has no float64), tensors are converted
+    on the way, and so is what callers give. `specialise`: kernels for a shape are made before its first run returns.
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class Engine:
         call = self._calls.get(key)
         if call is None:
             if len(self._calls) >= _KEPT:
-                self._calls.pop(next(iter(self._calls)))
+                # Another thread may have taken it out.
+                self._calls.pop(next(iter(self._calls)), None)
             call = self._calls[key] = Call(self, self._slot(self._profile_for(inputs)), inputs)
         return call
 

@@ -37,7 +37,7 @@ from trtbuild.benching import contestants
 from trtbuild.benching.machine import clocks, measured_on
 from trtbuild.benching.points import Point, checked_points, default_points
 from trtbuild.benching.session import Arguments, Plan, batch_dim, measure
-from trtbuild.errors import StageError, UsageError, did_you_mean
+from trtbuild.errors import StageError
 from trtbuild.host import cores
 from trtbuild.stages.inputs import cast_inputs, example
 from trtbuild.stages.model import build_model
@@ -53,9 +53,7 @@ def run(job: Job) -> dict[str, Any]:
     settings, asked = job.settings, job.settings["bench"]
     dims, device = settings["dims"], "cpu" if on_cpu(settings) else "cuda"
     points = checked_points(asked["points"], dims) if asked.get("points") else default_points(dims)
-    for peer in asked["peers"]:
-        if peer not in contestants.PEERS:
-            raise UsageError(f"There is no peer `{peer}`", [], did_you_mean(peer, contestants.PEERS))
+    contestants.check_peers(asked["peers"])
     _set_tf32(settings["precision"] == "tf32")
     if device == "cpu":
         # Stages have one thread, so that they give the same everywhere; whoever runs the model has all of them.
