@@ -33,7 +33,7 @@ class StageKind:
     leaf: bool = False
 
 
-_DIGESTS = ("digests/program.py", "digests/engine.py", "digests/archive.py", "digests/__init__.py")
+_DIGESTS = ("digests/program.py", "digests/engine.py", "digests/archive.py", "digests/__init__.py", "structure.py")
 _PROCESS = ("worker/environment.py", "files.py")
 _TORCH_TENSORRT = ("python", "torch", "torch-tensorrt-rtx", "torch-tensorrt", "tensorrt-rtx", "tensorrt")
 
@@ -66,6 +66,8 @@ _VERIFY = (
     "verification/tolerances.py",
     "verification/realised.py",
     "verification/results.py",
+    "stages/engine_facts.py",
+    "structure.py",
 )
 
 _KINDS = {
