@@ -36,6 +36,7 @@ PACKAGES = (
     "torchvision",
     "onnx",
     "onnxscript",
+    "onnxruntime",
     "safetensors",
     "pydantic",
     "networkx",
