@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import StageError
+from trtbuild.stages import standard
 from trtbuild.stages.engine_facts import network_facts
 from trtbuild.stages.gpuless import NETWORK_NAME, WORKSPACE, set_target
 from trtbuild.stages.inputs import tensors
@@ -122,11 +123,10 @@ def _configure(
 ) -> list[Any]:
     """Set the config up for the target; return the optimisation profiles."""
     options = settings["options"]
-    workspace = options.get("workspace_size") or WORKSPACE
     if settings["runtime"] == "tensorrt-rtx":
-        set_target(trt, config, settings["compute_capability"], workspace)
+        set_target(trt, config, settings["compute_capability"], options.get("workspace_size") or WORKSPACE)
     else:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+        standard.set_target(trt, config, settings)
     if settings["precision"] != "tf32":
         config.clear_flag(trt.BuilderFlag.TF32)
     if "optimization_level" in options:

@@ -1,4 +1,4 @@
-"""Compile with Torch-TensorRT's dynamo front end, without a GPU.
+"""Compile with Torch-TensorRT's dynamo front end: TensorRT-RTX without a GPU, standard TensorRT on the one it has.
 
 Source: https://docs.pytorch.org/TensorRT/dynamo/dynamo_export.html
 """
@@ -15,6 +15,7 @@ from trtbuild.stages.bounds import Bounds, bounds_of
 from trtbuild.stages.inputs import Spec, map_tensors, split
 from trtbuild.stages.partitions import left_to_pytorch, ops_of, whole_engine
 from trtbuild.stages.sizes import settle_sizes
+from trtbuild.stages.standard import for_several, set_target
 from trtbuild.stages.user_code import first_lines
 from trtbuild.worker.job import Job
 
@@ -40,9 +41,9 @@ def compile_torch_tensorrt(job: Job) -> dict[str, Any]:
             module = _dynamo().compile(program, **_inputs(settings), **options)
     except Exception as error:
         raise _failed(error, built) from error
-    if built is not None and built.errors:
+    if built.errors:
         raise _logged(built.errors)
-    engines = _write_engines(job, module, built.facts if built else {})
+    engines = _write_engines(job, module, built.facts)
     names = {engine["name"]: [output["name"] for output in engine["outputs"]] for engine in engines}
     report = {
         "engines": engines,
@@ -66,12 +67,12 @@ def _dynamo() -> Any:
 
 def _prepare(settings: Mapping[str, Any], bounds: Bounds, options: Mapping[str, Any]) -> Any:
     """Answer for the target's GPU; standard TensorRT builds on the GPU it has."""
+    from trtbuild.stages.gpuless import answer_for, configure_with
+
     if settings["runtime"] == "tensorrt":
         import torch_tensorrt  # noqa: F401
 
-        return None
-    from trtbuild.stages.gpuless import answer_for
-
+        return configure_with(lambda trt, config: set_target(trt, config, settings), bounds)
     return answer_for(settings["compute_capability"], bounds, options.get("workspace_size", 0))
 
 
@@ -80,6 +81,8 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     options: dict[str, Any] = dict(settings["options"])
+    if settings["runtime"] == "tensorrt" and for_several(settings):
+        options["hardware_compatible"] = True
     # TF32 is on by default and keeps ten bits of a mantissa: `fp32` means float32.
     options["disable_tf32"] = settings["precision"] != "tf32"
     if low := _MIXED.get(settings["precision"]):
@@ -143,7 +146,9 @@ def _record_parts() -> dict[str, Any]:
 
 
 def _failed(error: Exception, built: Any) -> StageError:
-    if built is not None and built.errors:
+    if isinstance(error, StageError):
+        return error
+    if built.errors:
         return _logged(built.errors)
     return StageError("Torch-TensorRT cannot compile the program", [("raised", first_lines(error, 12))])
 
@@ -161,7 +166,7 @@ def _write_engines(job: Job, module: Any, facts: Mapping[str, Any]) -> list[dict
         if data is None:
             continue
         (job.out / "engines" / f"{name}.engine").write_bytes(data)
-        known = facts.get(digest_bytes(data), {"inputs": [], "outputs": [], "layers": [], "ranges": []})
+        known = facts[digest_bytes(data)]
         known["inputs"].sort(key=lambda tensor: child.input_binding_names.index(tensor["name"]))
         known["outputs"].sort(key=lambda tensor: child.output_binding_names.index(tensor["name"]))
         engines.append({"name": name, "file": f"engines/{name}.engine", **known})
@@ -177,7 +182,8 @@ def _write_program(job: Job, module: Any, source: Any, settings: Mapping[str, An
 
     pack_engines_as_references()
     settle_sizes(module)
-    compatible = hardware_compatible(settings["compute_capability"])
+    standard = settings["runtime"] == "tensorrt"
+    compatible = for_several(settings) if standard else hardware_compatible(settings["compute_capability"])
     for child in module.children():
         if hasattr(child, "serialized_engine"):
             child.hardware_compatible = compatible

@@ -92,9 +92,15 @@ def import_torch_tensorrt() -> None:
 def answer_for(capabilities: Sequence[str], bounds: Bounds, workspace: int = 0) -> Built:
     """Answer for GPUs of these compute capabilities from now on in this process, and record what is built."""
     import_torch_tensorrt()
-    built = Built()
     _patch_torch(capabilities)
-    _patch_builder(capabilities, workspace or WORKSPACE, built)
+    return configure_with(lambda trt, config: set_target(trt, config, capabilities, workspace or WORKSPACE), bounds)
+
+
+def configure_with(configure: Callable[[Any, Any], None], bounds: Bounds) -> Built:
+    """Have every builder config set up by `configure(trt, config)` from now on in this process, record what is built,
+    and load no engine: one for another platform or GPU cannot be."""
+    built = Built()
+    _patch_builder(configure, built)
     _patch_torch_tensorrt()
     _patch_compiler(bounds)
     _patch_exporter()
@@ -132,7 +138,7 @@ def _patch_torch(capabilities: Sequence[str]) -> None:
     torch.cuda.mem_get_info = lambda *_, **__: (_MEMORY, _MEMORY)
 
 
-def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) -> None:
+def _patch_builder(configure: Callable[[Any, Any], None], built: Built) -> None:
     import tensorrt as trt
 
     create_config, create_network = trt.Builder.create_builder_config, trt.Builder.create_network
@@ -142,7 +148,7 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
     def config_for_target(self: Any) -> Any:
         # Fault: Torch-TensorRT never says which GPUs the engine is for; the default asks the current one.
         config = create_config(self)
-        set_target(trt, config, capabilities, workspace)
+        configure(trt, config)
         return config
 
     def named_network(self: Any, *args: Any) -> Any:
@@ -164,10 +170,17 @@ def _patch_builder(capabilities: Sequence[str], workspace: int, built: Built) ->
             built.facts[digest_bytes(memoryview(engine))] = network_facts(network, profiles)
         return engine
 
+    def build_for_later(self: Any, network: Any, config: Any) -> Any:
+        # Fault: with standard TensorRT an engine is built and loaded in one go, only to be serialised.
+        engine = build_and_note(self, network, config)
+        return None if engine is None else _BuiltEngine(engine)
+
     trt.Builder.create_builder_config = config_for_target
     trt.Builder.create_network = named_network
     trt.Builder.create_optimization_profile = noted_profile
     trt.Builder.build_serialized_network = build_and_note
+    if hasattr(trt.Builder, "build_engine_with_config"):
+        trt.Builder.build_engine_with_config = build_for_later
     # Fault: the engine is deserialised right after the build, only to be serialised again; that needs a driver.
     trt.Runtime.deserialize_cuda_engine = lambda self, data: _BuiltEngine(data)
 

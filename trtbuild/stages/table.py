@@ -112,6 +112,7 @@ _KINDS = {
                 "stages/engine_object.py",
                 "stages/compile_onnx.py",
                 "stages/gpuless.py",
+                "stages/standard.py",
                 "stages/engine_facts.py",
                 "stages/partitions.py",
                 "stages/bounds.py",

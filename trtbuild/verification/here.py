@@ -23,6 +23,8 @@ def why_not_here(settings: Mapping[str, Json], *, other_gpu: bool = False) -> st
         return _of_onnx(settings)
     if not str(platform()).startswith("linux"):
         return f"artifacts are verified on Linux, and this machine is {platform()}"
+    if settings["runtime"] == "tensorrt" and str(settings["platform"]).startswith("windows"):
+        return "standard TensorRT's engines for Windows run on Windows alone"
     return "" if on_cpu(settings) else _of_gpus(settings, other_gpu)
 
 
