@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.project import RECIPE, Project
+from trtbuild.digest import digest_file
 from trtbuild.errors import UsageError
 from trtbuild.files import left_aside
 from trtbuild.outside import write_verification
@@ -140,6 +141,26 @@ def test_verify_waits_for_who_writes_the_manifest_and_tells_what_it_cannot_write
     (folder / "manifest.json").write_text(json.dumps(made))
     with pytest.raises(UsageError, match="changed while"):
         write_verification(subject, record)
+
+
+@pytest.mark.parametrize(("signal", "status"), [("SIGKILL", "passed"), ("SIGSEGV", "failed")])
+def test_a_crash_is_the_artifacts_fault_and_a_kill_is_not(on_cpu: Project, signal: str, status: str) -> None:
+    assert on_cpu.run().code == 0
+    # The source model ends the process of the comparison, as native code or the system would.
+    ending = f"import os, signal\n\nos.kill(os.getpid(), signal.{signal})\n"
+    source = on_cpu.root / "elsewhere"
+    (source / "models").mkdir(parents=True)
+    text = on_cpu.model.read_text()
+    made = manifest(on_cpu)
+    path = "models/nets.py"
+    assert path in made["sources"]
+    (source / path).write_text(text + ending)
+    made["sources"][path] = f"sha256:{digest_file(source / path)}"
+    (on_cpu.root / "dist/net/linux/fp32/manifest.json").write_text(json.dumps(made))
+    done = on_cpu.trtbuild("verify", PROGRAM, "--source", str(source))
+    assert done.code == 1 and signal in done.out + done.err
+    found = of_file(on_cpu, "model.pt2")
+    assert found["status"] == status and "log" not in dict(found.get("facts", []))
 
 
 def test_without_a_gpu_a_verification_is_pending_and_the_run_is_done(tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ from trtbuild.errors import MachineError, StageError
 _LOG_TAIL = 12
 
 
+# Signals that come from outside: the system that wants its memory back, or a user.
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+
+
 class Crashed(StageError):
-    """The process of a stage ended without a result."""
+    """The process of a stage ended by itself without a result."""
 
 
 def _log_tail(log: Path) -> list[tuple[str, str]]:
@@ -36,8 +40,8 @@ def full(step: str, cache: Path, log: Path) -> MachineError:
     )
 
 
-def crashed(step: str, status: int, log: Path) -> Crashed:
-    """The process of a stage ended without a result; `status` is negative for a signal."""
+def crashed(step: str, status: int, log: Path) -> StageError:
+    """The process of a stage ended without a result; `status` is negative for a signal. Crashed if by itself."""
     import signal
 
     if status >= 0:
@@ -48,7 +52,8 @@ def crashed(step: str, status: int, log: Path) -> Crashed:
         if name == "SIGKILL"
         else ""
     )
-    return Crashed(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
+    kind = StageError if name in _FROM_OUTSIDE else Crashed
+    return kind(f"The process of `{step}` was killed by {name}", _log_tail(log), hint)
 
 
 def reported(step: str, error: Mapping[str, Any], log: Path) -> StageError:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,8 @@ def verify(
     """Compare artifacts with their source models on this machine, and write the results into their manifests.
 
     Gives each with its verification record. A comparison that this machine cannot make is a UsageError; one whose
-    process died is recorded as failed, and an error of the source model, or of writing a manifest, is raised once the
-    others are done.
+    process crashed is recorded as failed. An error of the source model, a process that was killed, and a manifest that
+    cannot be written are raised once the others are done.
     """
     found = subjects([Path(path) for path in artifacts], Path(source).resolve() if source else None)
     for subject in found:
@@ -153,7 +154,9 @@ def verify(
 
 
 def _of_crash(error: StageError) -> dict[str, Any]:
-    return {"status": "failed", "reason": error.sentence, "facts": [list(fact) for fact in error.facts]}
+    # The log is on this machine, and the manifest goes to others.
+    facts = [list(fact) for fact in error.facts if fact[0] != "log"]
+    return {"status": "failed", "date": date.today().isoformat(), "reason": error.sentence, "facts": facts}
 
 
 def _check_here(subject: Subject, other_gpu: bool) -> None:

@@ -73,7 +73,8 @@ def known_wrong(step: Step, record: Mapping[str, Any]) -> StageError:
             ("stage", step.id),
             ("compared on", str(on.get("device", "unknown"))),
             ("date", str(record.get("date", ""))),
-            ("outputs", "\n".join(outputs)),
+            *([("reason", str(record["reason"]))] if record.get("reason") else []),
+            *([("outputs", "\n".join(outputs))] if outputs else []),
         ],
         "The manifest beside it has the whole comparison; `trtbuild inspect` shows it.",
     )

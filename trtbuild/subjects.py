@@ -45,7 +45,7 @@ class Subject:
     def files(self) -> dict[str, str]:
         """The artifact's files by name, absolute."""
         return {
-            file["path"]: str(self.path.parent / file["path"])
+            file["path"]: str(self.path.parent.absolute() / file["path"])
             for file in self.manifest["files"]
             if file["format"] == self.file["format"]
         }
