@@ -356,12 +356,13 @@ def _bench(options: argparse.Namespace) -> int:
             cache=options.cache,
         )
         records = [record for _, record in done]
-    if options.plot:
-        plot(records, Path(options.plot))
     if options.json:
         _print_json(records)
     else:
         print("\n\n".join(render_bench(record) for record in records))
+    if options.plot:
+        # Last: what was measured is not lost with a picture that cannot be written.
+        plot(records, Path(options.plot))
     return Exit.DONE
 
 
@@ -370,7 +371,8 @@ def _records_in(path: str) -> Any:
     from trtbuild.files import read_json
 
     records = read_json(Path(path))
-    if not isinstance(records, list) or not records:
+    measured = [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []
+    if not any("points" in record for record in measured) or measured != records:
         raise UsageError(
             "The file holds no measurements", [("file", path)], "It is what `trtbuild bench --json` prints."
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbuild.errors import MachineError, UsageError
+from trtbuild.files import saying_what
 
 Record = Mapping[str, Any]
 
@@ -40,7 +41,8 @@ _STYLE = {
 def plot(records: Sequence[Record], path: Path) -> None:
     """Write the plot of one or more records; the suffix of the path says SVG or PNG.
 
-    UsageError for another suffix, and where nothing was measured; MachineError where matplotlib is absent.
+    UsageError for another suffix, and where nothing was measured; MachineError where matplotlib is absent, or the file
+    cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("svg", "png"):
@@ -52,7 +54,8 @@ def plot(records: Sequence[Record], path: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         figure = _draw(matplotlib, records, panels)
         about = {"Creator": "trtbuild", "Date": None} if kind == "svg" else {"Software": "trtbuild"}
-        figure.savefig(path, format=kind, dpi=160, metadata=about)
+        with saying_what("write the plot", path):
+            figure.savefig(path, format=kind, dpi=160, metadata=about)
 
 
 def title_of(record: Record) -> str:
