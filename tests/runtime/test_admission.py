@@ -81,6 +81,12 @@ def test_a_changed_file_is_refused_first(engine: Path) -> None:
     assert before in said and hashlib.sha256(engine.read_bytes()).hexdigest() in said
 
 
+def test_a_file_whose_digest_nobody_recorded_is_refused(engine: Path, on_gpu: None) -> None:
+    edit_manifest(engine, lambda manifest: manifest["files"][0].pop("digest"))
+    with pytest.raises(LoadError, match="no digest"):
+        load(engine)
+
+
 def test_a_changed_file_beside_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"model")
     artifact(tmp_path / "model.onnx", "onnx", [])

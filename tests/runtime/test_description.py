@@ -57,6 +57,8 @@ def test_a_file_that_the_manifest_does_not_name(manifest: dict[str, Any]) -> Non
         {"signature": {"inputs": [], "outputs": True}},
         {"files": [{"path": "model.pt2"}]},
         {"toolchain": 3},
+        {"signature": {"inputs": [{"name": "not a name", "tree": 0}], "outputs": 0}},
+        {"signature": {"inputs": [{"name": "x", "tree": 0}, {"name": "x", "tree": 0}], "outputs": 0}},
     ],
 )
 def test_damage_is_one_error_that_says_where(manifest: dict[str, Any], change: dict[str, Any]) -> None:

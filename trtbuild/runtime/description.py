@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any, TypeAlias
 
 from trtbuild.runtime.problems import LoadError
@@ -109,6 +110,9 @@ class Description:
             Parameter(str(found["name"]), bool(found.get("keyword", False)), checked(found["tree"], len(inputs)))
             for found in signature.get("inputs", _flat_parameters(inputs))
         )
+        names = [parameter.name for parameter in parameters]
+        if len(set(names)) != len(names) or not all(name.isidentifier() and not iskeyword(name) for name in names):
+            raise ValueError(f"no parameters: {names}")
         result = signature.get("outputs", 0 if len(outputs) == 1 else {"tuple": list(range(len(outputs)))})
         digest = file.get("digest")
         return cls(

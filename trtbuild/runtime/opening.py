@@ -43,6 +43,12 @@ def load(
     """
     file = Path(path)
     description = Description.from_manifest(_manifest(file), file.name)
+    if description.digest is None:
+        raise LoadError(
+            "The manifest has no digest of the file",
+            [("file", str(file))],
+            "`trtbuild run` writes it; a file that nobody vouches for is not opened.",
+        )
     return open_artifact(
         file,
         description,
