@@ -35,6 +35,12 @@ class Session:
 
     def __init__(self, ort: Any, path: Path, description: Description, device: torch.device) -> None:
         self._device = device
+        if any(facts.dtype == "bfloat16" for facts in (*description.inputs, *description.outputs)):
+            raise LoadError(
+                "onnxruntime's Python interface has no bfloat16",
+                [("precision", description.precision)],
+                "The engine of the same recipe runs it.",
+            )
         providers: list[Any] = ["CPUExecutionProvider"]
         if device.type == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
@@ -56,12 +62,6 @@ class Session:
         # An input that the model does not use is no input of the graph.
         self._takes = [(name, place if unknown else names.index(name)) for place, name in enumerate(takes)]
         self._gives = [item.name for item in self._session.get_outputs()]
-        if any(facts.dtype == "bfloat16" for facts in (*description.inputs, *description.outputs)):
-            raise LoadError(
-                "onnxruntime's Python interface has no bfloat16",
-                [("precision", description.precision)],
-                "The engine of the same recipe runs it.",
-            )
 
     def __call__(self, flat: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The flat outputs."""
