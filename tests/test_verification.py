@@ -246,3 +246,20 @@ def test_a_source_with_other_weights_than_were_traced_is_refused(on_cpu: Project
     assert done.code == 1 and done.statuses()[VERIFY] == "failed"
     (error,) = done.json["errors"]
     assert "other weights" in error["error"] and "checkpoint" in error["hint"]
+
+
+def test_what_cannot_be_compared_here_keeps_nothing_else_from_being_compared(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    project = Project(tmp_path / "project", RECIPE.replace('["engine"]', '["engine", "onnx"]'))
+    assert without_gpu(project, "run", "net.toml").code == 0
+    path = project.root / "dist/net/linux/fp32/manifest.json"
+    made = json.loads(path.read_bytes())
+    for file in made["files"]:
+        file["verification"] = {"status": "pending", "reason": "", "key": file["verification"]["key"]}
+    path.write_text(json.dumps(made))
+    done = without_gpu(project, "verify", "dist", "--json")
+    found = {Path(one["path"]).name: one for one in done.json}
+    assert done.code == 2 and found["model.onnx"]["verification"]["status"] == "passed"
+    assert found["model.engine"]["verification"] is None and "needs a GPU" in str(found["model.engine"]["error"])
+    assert of_file(project, "model.onnx")["status"] == "passed"
+    assert of_file(project, "model.engine")["status"] == "pending"

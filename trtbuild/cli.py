@@ -327,11 +327,17 @@ def _verify(options: argparse.Namespace) -> int:
         cache=options.cache,
     )
     if options.json:
-        _print_json([{"path": str(subject.path), "verification": record} for subject, record in done])
-    else:
-        for subject, record in done:
-            print(subject.path, render_verification(record), sep="\n")
-    return Exit.DONE if all(record["status"] == "passed" for _, record in done) else Exit.STAGE_FAILED
+        told = [{"path": str(one.subject.path), "verification": one.record} for one in done]
+        errors = [{"error": one.error.as_json()} if one.error else {} for one in done]
+        _print_json([{**one, **error} for one, error in zip(told, errors, strict=True)])
+    for one in done:
+        if one.record is not None and not options.json:
+            print(one.subject.path, render_verification(one.record), sep="\n")
+        if one.error is not None:
+            print(one.error.render(), file=sys.stderr)
+    codes = [one.error.exit_code for one in done if one.error is not None]
+    wrong = any(one.record is not None and one.record["status"] != "passed" for one in done)
+    return max(codes, default=Exit.STAGE_FAILED if wrong else Exit.DONE)
 
 
 def _bench(options: argparse.Namespace) -> int:

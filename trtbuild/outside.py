@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtbuild.errors import StageError, TrtbuildError, UsageError
 from trtbuild.executor import LocalExecutor
@@ -110,6 +110,14 @@ def _came_to(stage: str, subject: Subject, outcome: Outcome, store: LocalStore) 
     return details
 
 
+class Compared(NamedTuple):
+    """An artifact with the verification record that was written into its manifest, or the error in its way."""
+
+    subject: Subject
+    record: dict[str, Any] | None
+    error: TrtbuildError | None = None
+
+
 def verify(
     artifacts: Sequence[PathLike],
     *,
@@ -118,39 +126,40 @@ def verify(
     jobs: int = 1,
     source: PathLike | None = None,
     cache: PathLike | None = None,
-) -> list[tuple[Subject, dict[str, Any]]]:
+) -> list[Compared]:
     """Compare artifacts with their source models on this machine, and write the results into their manifests.
 
-    Gives each with its verification record. A comparison that this machine cannot make is a UsageError; one whose
-    process crashed is recorded as failed. An error of the source model, a process that was killed, and a manifest that
-    cannot be written are raised once the others are done.
+    What cannot be compared here (for want of a GPU, of its source, of a process that ends by itself) has an error in
+    place of a record, and keeps no other from being compared; a process that crashed is a comparison that failed.
+    UsageError where a path names no artifact.
     """
     found = subjects([Path(path) for path in artifacts], Path(source).resolve() if source else None)
-    for subject in found:
-        check_sources(subject)
-        _check_here(subject, other_gpu)
+    compared: dict[Path, Compared] = {}
     works = []
     for subject in found:
+        try:
+            check_sources(subject)
+            _check_here(subject, other_gpu)
+        except UsageError as error:
+            compared[subject.path] = Compared(subject, None, error)
+            continue
         behind = steps_behind(subject.manifest["stages"], subject.file["format"]) if locate else []
         options = {"other_gpu": other_gpu, "locate": locate, "report": True, "behind": behind}
         works.append(Work(subject, subject.settings, options))
-    done: dict[Path, dict[str, Any]] = {}
-    errors: list[TrtbuildError] = []
     for subject, result in perform("verify", works, jobs=jobs, cache=cache):
-        if isinstance(result, StageError) and not isinstance(result, Crashed):
-            errors.append(result)
-            continue
-        record = _of_crash(result) if isinstance(result, StageError) else result
-        try:
-            write_verification(subject, record, cache=cache)
-        except TrtbuildError as error:
-            # Those that are still to come are not lost for it.
-            errors.append(error)
-            continue
-        done[subject.path] = record
-    if errors:
-        raise errors[0]
-    return [(subject, done[subject.path]) for subject in found]
+        compared[subject.path] = _written(subject, result, cache)
+    return [compared[subject.path] for subject in found]
+
+
+def _written(subject: Subject, result: dict[str, Any] | StageError, cache: PathLike | None) -> Compared:
+    if isinstance(result, StageError) and not isinstance(result, Crashed):
+        return Compared(subject, None, result)
+    record = _of_crash(result) if isinstance(result, StageError) else result
+    try:
+        write_verification(subject, record, cache=cache)
+    except TrtbuildError as error:
+        return Compared(subject, None, error)
+    return Compared(subject, record)
 
 
 def _of_crash(error: StageError) -> dict[str, Any]:

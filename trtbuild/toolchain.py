@@ -64,6 +64,7 @@ class Toolchain:
     onnx: str | None
     onnxscript: str | None
     onnx_ir: str | None
+    onnxruntime: str | None
 
     def versions(self, names: Iterable[str]) -> dict[str, str | None]:
         """The part of the toolchain that enters a key, under the names users know."""
@@ -83,4 +84,5 @@ def toolchain() -> Toolchain:
         onnx=_first(["onnx"]),
         onnxscript=_first(["onnxscript"]),
         onnx_ir=_first(["onnx-ir"]),
+        onnxruntime=_first(["onnxruntime", "onnxruntime-gpu"]),
     )

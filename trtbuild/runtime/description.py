@@ -22,6 +22,10 @@ Tree: TypeAlias = "int | Mapping[str, Any]"
 Range: TypeAlias = "tuple[int, int, int]"
 
 
+_RUNTIMES = ("tensorrt-rtx", "tensorrt", "torch")
+_DEVICES = ("cuda", "cpu")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFacts:
     """A flat input or output: dtype by torch's name, sizes as numbers, dims or expressions over dims.
@@ -115,6 +119,9 @@ class Description:
             raise ValueError(f"no parameters: {names}")
         result = signature.get("outputs", 0 if len(outputs) == 1 else {"tuple": list(range(len(outputs)))})
         digest = file.get("digest")
+        for fact, known in (("runtime", _RUNTIMES), ("device", _DEVICES)):
+            if target.get(fact) is not None and target[fact] not in known:
+                raise ValueError(f"no {fact} that this version knows: {target[fact]!r}")
         return cls(
             format=file["format"],
             target=Target(

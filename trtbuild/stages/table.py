@@ -187,6 +187,9 @@ def tools_of(name: str, settings: Mapping[str, Json]) -> tuple[str, ...]:
     tools = stage_kind(name).tools
     if name == "trace" and layer_of(name, settings) == "tensorrt":
         return (*tools, "torch-tensorrt-rtx", "torch-tensorrt")
+    if name == "verify" and settings["format"] == "onnx":
+        # Another onnxruntime may compute otherwise, and the artifact is bound to none.
+        return ("onnxruntime",)
     if name == "export" and writes_live(settings):
         return ("python", "torch") if settings["runtime"] == "torch" else _TORCH_TENSORRT
     return tools

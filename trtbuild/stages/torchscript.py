@@ -145,7 +145,8 @@ def _text(value: Any, names: Mapping[str, str]) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
+        # In brackets where it has a sign: a power binds more tightly.
+        return f"({value!r})" if isinstance(value, (int, float)) and value < 0 else repr(value)
     if isinstance(value, torch.device):
         return f'torch.device("{value}")'
     if isinstance(value, (torch.dtype, torch.memory_format, torch.layout)):

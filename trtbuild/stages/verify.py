@@ -94,6 +94,12 @@ def _outputs(job: Job) -> dict[int, Output]:
     signature = job.details["program"]["signature"]
     # A constant that the program gives back is no output to compare.
     found = {place: Output(signature["outputs"][place]["name"]) for place in places(plain(signature["structure"]))}
+    if not found:
+        raise StageError(
+            "The model gives no tensors: there is nothing to compare",
+            [("gives", structure_text(plain(signature["structure"])))],
+            "An artifact of constants alone needs no verification; return what the model computes.",
+        )
     names = [output.name for output in found.values()]
     for name in job.settings["verify"].get("outputs", {}):
         if name not in names:
