@@ -78,7 +78,9 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """trtbuild in the background."""
         return subprocess.Popen(
-            self.command(*arguments),
+            # A shell that starts tests in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            args=self.command(*arguments),
             cwd=self.root,
             env=self.environment(),
             stdout=subprocess.PIPE,
